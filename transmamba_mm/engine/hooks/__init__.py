@@ -1,0 +1,2 @@
+"""Hooks: distillation, subcloning, checkpoints and the non-finite guard."""
+__all__ = []
