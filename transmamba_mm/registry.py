@@ -8,9 +8,7 @@ Each node is a child of MMEngine's root node, so that
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
-from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
 SCOPE = 'transmamba_mm'
@@ -32,18 +30,6 @@ DATASETS = Registry(
     parent=MMENGINE_DATASETS,
     scope=SCOPE,
     locations=['transmamba_mm.datasets'])
-
-TRANSFORMS = Registry(
-    'transform',
-    parent=MMENGINE_TRANSFORMS,
-    scope=SCOPE,
-    locations=['transmamba_mm.datasets'])
-
-METRICS = Registry(
-    'metric',
-    parent=MMENGINE_METRICS,
-    scope=SCOPE,
-    locations=['transmamba_mm.evaluation'])
 
 FUNCTIONS = Registry(
     'function',
