@@ -1,0 +1,86 @@
+from typing import Optional, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from transmamba_mm.ops import (bidirectional_orders, causal_conv1d,
+                               multi_direction_scan)
+from .mamba_mixer import MambaMixer, init_state_matrix, init_step_size
+
+
+class BidirectionalMixer(MambaMixer):
+    """Forward and backward scan with own SSM parameters, as in ViM.
+
+    Paper: `Vision Mamba <https://arxiv.org/abs/2401.09417>`_. Parameter names
+    are the official ones; the backward set has the suffix ``_b``.
+
+    Args:
+        embed_dims (int): Width C of the residual stream.
+        d_conv (int): Kernel size of the causal convolution. Defaults to 4.
+        merge (str): 'mean' (ViM) or 'sum' (VideoMamba). Defaults to 'mean'.
+        **kwargs: Further arguments of :class:`MambaMixer`.
+    """
+
+    def __init__(self,
+                 embed_dims: int,
+                 d_conv: int = 4,
+                 merge: str = 'mean',
+                 **kwargs) -> None:
+        super().__init__(embed_dims, **kwargs)
+        self.merge = merge
+        e, n, r = self.d_inner, self.d_state, self.dt_rank
+        for suffix in ('', '_b'):
+            self.add_module(
+                'conv1d' + suffix,
+                nn.Conv1d(e, e, d_conv, groups=e, padding=d_conv - 1))
+            self.add_module('x_proj' + suffix,
+                            nn.Linear(e, r + 2 * n, bias=False))
+            self.add_module('dt_proj' + suffix, nn.Linear(r, e))
+        self.A_log = nn.Parameter(torch.empty(e, n))
+        self.A_b_log = nn.Parameter(torch.empty(e, n))
+        self.D = nn.Parameter(torch.empty(e))
+        self.D_b = nn.Parameter(torch.empty(e))
+        self.reset_ssm_parameters()
+
+    def reset_ssm_parameters(self) -> None:
+        """Set ``A_log``, ``D`` and ``dt_proj`` of both directions."""
+        init_state_matrix(self.A_log, self.D)
+        init_state_matrix(self.A_b_log, self.D_b)
+        init_step_size(self.dt_proj)
+        init_step_size(self.dt_proj_b)
+
+    def scan(self, inner: Tensor, gate: Tensor, grid: Tuple[int, int],
+             record: bool) -> Tuple[Tensor, Optional[Tensor]]:
+        """See :meth:`MambaMixer.scan`; the grid is not used."""
+        forward = self._direction_inputs(inner, '', reverse=False)
+        backward = self._direction_inputs(inner, '_b', reverse=True)
+        # x and delta (B, 2, E, L); b and c (B, 2, N, L)
+        x, delta, b, c = (
+            torch.stack(pair, dim=1) for pair in zip(forward, backward))
+        return multi_direction_scan(
+            x,
+            delta,
+            -torch.stack([self.A_log, self.A_b_log]).float().exp(),
+            b,
+            c,
+            torch.stack([self.D, self.D_b]).float(),
+            orders=bidirectional_orders(inner.shape[-1], inner.device),
+            z=gate,
+            delta_bias=torch.stack([self.dt_proj.bias,
+                                    self.dt_proj_b.bias]).float(),
+            merge=self.merge,
+            record=record)
+
+    def _direction_inputs(self, inner: Tensor, suffix: str,
+                          reverse: bool) -> Tuple[Tensor, ...]:
+        """Return x, raw delta (B, E, L), B and C (B, N, L) in raster order."""
+        conv = getattr(self, 'conv1d' + suffix)
+        x_proj = getattr(self, 'x_proj' + suffix)
+        dt_proj = getattr(self, 'dt_proj' + suffix)
+        x = causal_conv1d(
+            inner, conv.weight.squeeze(1), conv.bias, reverse=reverse)
+        dt, b, c = x_proj(x.transpose(1, 2)).split(
+            [self.dt_rank, self.d_state, self.d_state], dim=-1)
+        # the scan adds the bias of dt_proj
+        delta = nn.functional.linear(dt, dt_proj.weight)
+        return (x, *(t.transpose(1, 2) for t in (delta, b, c)))

@@ -1,0 +1,72 @@
+from typing import Tuple
+
+import torch
+from mmcv.cnn.bricks import DropPath
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from .direction_tap import DirectionTap
+from .mamba_mixer import MambaMixer
+
+
+class MambaBlock(BaseModule):
+    """Add a mixed branch to the residual stream: x + mixer(norm(x)).
+
+    While somebody records ``direction_tap``, the block also computes one
+    feature a scan direction, x + branch_m, scaled so that the mean over the
+    directions is x + branch (our choice: the width stays that of the residual
+    stream, so that an alignment can start as the identity).
+
+    Args:
+        norm (nn.Module): Norm before the mixer.
+        mixer (MambaMixer): Token mixer.
+        drop_path_rate (float): Probability of dropping the branch of a sample
+            in training. Defaults to 0.
+        mixer_name (str): Attribute name of the mixer, as in the official
+            state dict. Defaults to 'mixer'.
+        residual_in_fp32 (bool): Whether the stream is kept in float32 under
+            mixed precision. Defaults to True.
+    """
+
+    def __init__(self,
+                 norm: nn.Module,
+                 mixer: MambaMixer,
+                 drop_path_rate: float = 0.,
+                 mixer_name: str = 'mixer',
+                 residual_in_fp32: bool = True) -> None:
+        super().__init__()
+        self.norm = norm
+        self.mixer_name = mixer_name
+        self.add_module(mixer_name, mixer)
+        self.drop_path = DropPath(drop_path_rate)
+        self.direction_tap = DirectionTap()
+        self.residual_in_fp32 = residual_in_fp32
+
+    def forward(self,
+                x: Tensor,
+                grid: Tuple[int, int],
+                record: bool = False) -> Tensor:
+        """Run the block.
+
+        Args:
+            x (Tensor): Tokens (B, L, C).
+            grid (Tuple[int, int]): Rows and columns of the patch tokens.
+            record (bool): Whether the direction features go through the tap.
+                Decided by the caller, since activation checkpointing runs
+                this again when nobody listens any more. Defaults to False.
+
+        Returns:
+            Tensor: Tokens (B, L, C).
+        """
+        mixer = getattr(self, self.mixer_name)
+        if self.residual_in_fp32:
+            x = x.float()
+        out, directions = mixer(
+            self.norm(x.to(self.norm.weight.dtype)), grid, record)
+        if directions is None:
+            return x + self.drop_path(out)
+        # one stack, so that a dropped sample is dropped in all of them
+        stack = torch.cat([out.unsqueeze(0), directions]).transpose(0, 1)
+        stack = self.drop_path(stack).transpose(0, 1) + x  # (1 + M, B, L, C)
+        self.direction_tap(stack[1:])
+        return stack[0]

@@ -1,0 +1,151 @@
+"""The part that all multi-direction Mamba mixers share.
+
+Glossary: B batch, L tokens, C width of the residual stream, E = expand * C
+inner width, N state size, R rank of the step size, M scan directions.
+"""
+import math
+from abc import abstractmethod
+from typing import Optional, Tuple
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+
+class MambaMixer(BaseModule):
+    """Base of the mixers: projections in and out, and SSM initialisation.
+
+    A sub-class owns the short convolution and the SSM parameters under their
+    official names and implements :meth:`scan`.
+
+    Args:
+        embed_dims (int): Width C of the residual stream.
+        d_state (int): State size N. Defaults to 16.
+        expand (int): Inner width over C. Defaults to 2.
+        dt_rank (int, optional): Rank R of the step size projection; None
+            means ceil(C / 16). Defaults to None.
+        bias (bool): Whether ``in_proj`` and ``out_proj`` have a bias.
+            Defaults to False.
+        init_cfg (dict, optional): Initialisation config. Defaults to None.
+    """
+
+    #: How the directions are joined, 'sum' or 'mean'.
+    merge = 'sum'
+
+    def __init__(self,
+                 embed_dims: int,
+                 d_state: int = 16,
+                 expand: int = 2,
+                 dt_rank: Optional[int] = None,
+                 bias: bool = False,
+                 init_cfg: Optional[dict] = None) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.embed_dims = embed_dims
+        self.d_state = d_state
+        self.d_inner = expand * embed_dims
+        self.dt_rank = dt_rank or math.ceil(embed_dims / 16)
+        self.in_proj = nn.Linear(embed_dims, 2 * self.d_inner, bias=bias)
+        self.out_proj = nn.Linear(self.d_inner, embed_dims, bias=bias)
+
+    @abstractmethod
+    def scan(self, inner: Tensor, gate: Tensor, grid: Tuple[int, int],
+             record: bool) -> Tuple[Tensor, Optional[Tensor]]:
+        """Convolve, scan in every direction, gate and merge.
+
+        Args:
+            inner (Tensor): Inner stream (B, E, L).
+            gate (Tensor): Gate before SiLU (B, E, L).
+            grid (Tuple[int, int]): Rows and columns of the patch tokens.
+            record (bool): Whether the directions are returned one by one.
+
+        Returns:
+            Tuple[Tensor, Optional[Tensor]]: Merged output (B, E, L) and, if
+            recorded, the gated directions (M, B, E, L) before the merge.
+        """
+
+    def forward(self,
+                x: Tensor,
+                grid: Tuple[int, int],
+                record: bool = False) -> Tuple[Tensor, Optional[Tensor]]:
+        """Mix tokens.
+
+        Args:
+            x (Tensor): Normalised tokens (B, L, C).
+            grid (Tuple[int, int]): Rows and columns of the patch tokens.
+            record (bool): Whether the directions are returned one by one.
+                Defaults to False.
+
+        Returns:
+            Tuple[Tensor, Optional[Tensor]]: Output (B, L, C) and, if
+            recorded, one output a direction (M, B, L, C), scaled so that
+            their mean is the output.
+        """
+        inner, gate = self.in_proj(x).transpose(1, 2).chunk(2, dim=1)
+        merged, directions = self.scan(inner, gate, grid, record)
+        out = self.out_proj(merged.transpose(1, 2))  # (B, L, C)
+        if directions is None:
+            return out, None
+        if self.merge == 'sum':
+            directions = directions * directions.shape[0]
+        return out, self.out_proj(directions.transpose(2, 3))
+
+    def init_weights(self) -> None:
+        """Initialise, and restore what generic rules would spoil.
+
+        A rule such as ``TruncNormal`` on every ``Linear`` sets the step size
+        bias to zero, so the SSM parameters are set again afterwards.
+        """
+        super().init_weights()
+        if not is_pretrained(self.init_cfg):
+            self.reset_ssm_parameters()
+
+    @abstractmethod
+    def reset_ssm_parameters(self) -> None:
+        """Set ``A_log``, ``D`` and the step size projections."""
+
+
+def is_pretrained(init_cfg: Optional[dict]) -> bool:
+    """Tell whether an ``init_cfg`` loads weights.
+
+    Args:
+        init_cfg (dict | list, optional): As given to a ``BaseModule``.
+
+    Returns:
+        bool: True if it is of type 'Pretrained'.
+    """
+    return isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained'
+
+
+def init_state_matrix(a_log: Tensor, d_skip: Tensor) -> None:
+    """Set A = -(1, ..., N) for every channel and D = 1, in place.
+
+    Args:
+        a_log (Tensor): log(-A), shape (E, N).
+        d_skip (Tensor): Skip weights D, shape (E,).
+    """
+    n = torch.arange(1, a_log.shape[1] + 1, device=a_log.device)
+    with torch.no_grad():
+        a_log.copy_(n.float().log().expand_as(a_log))
+        d_skip.fill_(1.)
+
+
+def init_step_size(dt_proj: nn.Linear,
+                   dt_min: float = 1e-3,
+                   dt_max: float = 0.1,
+                   dt_floor: float = 1e-4) -> None:
+    """Set a step size projection so that softplus(bias) is log-uniform.
+
+    Args:
+        dt_proj (nn.Linear): From rank R to E channels.
+        dt_min (float): Smallest step size. Defaults to 1e-3.
+        dt_max (float): Largest step size. Defaults to 0.1.
+        dt_floor (float): Lower bound after sampling. Defaults to 1e-4.
+    """
+    std = dt_proj.in_features**-0.5
+    nn.init.uniform_(dt_proj.weight, -std, std)
+    low, high = math.log(dt_min), math.log(dt_max)
+    with torch.no_grad():
+        dt = torch.empty_like(dt_proj.bias).uniform_(low, high).exp()
+        dt.clamp_(min=dt_floor)
+        # inverse of softplus
+        dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))
