@@ -1,2 +1,6 @@
 """Hooks: distillation, subcloning, checkpoints and the non-finite guard."""
-__all__ = []
+from .bidirectional_distill_hook import BidirectionalDistillHook
+
+__all__ = [
+    'BidirectionalDistillHook',
+]

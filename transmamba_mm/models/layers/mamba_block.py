@@ -15,7 +15,8 @@ class MambaBlock(BaseModule):
     While somebody records ``direction_tap``, the block also computes one
     feature a scan direction, x + branch_m, scaled so that the mean over the
     directions is x + branch (our choice: the width stays that of the residual
-    stream, so that an alignment can start as the identity).
+    stream, so that an alignment can start as the identity). The residual
+    stream is kept in float32 under mixed precision.
 
     Args:
         norm (nn.Module): Norm before the mixer.
@@ -24,23 +25,19 @@ class MambaBlock(BaseModule):
             in training. Defaults to 0.
         mixer_name (str): Attribute name of the mixer, as in the official
             state dict. Defaults to 'mixer'.
-        residual_in_fp32 (bool): Whether the stream is kept in float32 under
-            mixed precision. Defaults to True.
     """
 
     def __init__(self,
                  norm: nn.Module,
                  mixer: MambaMixer,
                  drop_path_rate: float = 0.,
-                 mixer_name: str = 'mixer',
-                 residual_in_fp32: bool = True) -> None:
+                 mixer_name: str = 'mixer') -> None:
         super().__init__()
         self.norm = norm
         self.mixer_name = mixer_name
         self.add_module(mixer_name, mixer)
         self.drop_path = DropPath(drop_path_rate)
         self.direction_tap = DirectionTap()
-        self.residual_in_fp32 = residual_in_fp32
 
     def forward(self,
                 x: Tensor,
@@ -59,7 +56,7 @@ class MambaBlock(BaseModule):
             Tensor: Tokens (B, L, C).
         """
         mixer = getattr(self, self.mixer_name)
-        if self.residual_in_fp32:
+        if x.dtype in (torch.float16, torch.bfloat16):
             x = x.float()
         out, directions = mixer(
             self.norm(x.to(self.norm.weight.dtype)), grid, record)

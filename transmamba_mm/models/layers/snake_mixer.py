@@ -2,7 +2,7 @@ from typing import Optional, Tuple
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import trunc_normal_
+from mmengine.model.weight_init import trunc_normal_
 from torch import Tensor, nn
 
 from transmamba_mm.ops import multi_direction_scan, snake_orders

@@ -1,0 +1,115 @@
+"""MMPretrain teachers: features, modes, inputs and clear refusals."""
+import pytest
+import torch
+from mmpretrain.registry import MODELS
+
+from tests.toy import vit_cfg
+from transmamba_mm.models import MMPretrainTeacher
+
+
+@pytest.fixture
+def weights(tmp_path):
+    torch.manual_seed(0)
+    model = MODELS.build(vit_cfg())
+    model.init_weights()
+    path = tmp_path / 'teacher.pth'
+    torch.save(dict(state_dict=model.state_dict()), path)
+    return model.eval(), str(path)
+
+
+def test_records_what_the_library_computes(weights):
+    model, path = weights
+    teacher = MMPretrainTeacher(vit_cfg(), path)
+    x = torch.randn(2, 3, 16, 16)
+    records = teacher.record(x, ['backbone.layers.5', 'head'])
+    torch.testing.assert_close(records['head'], model(x))
+    assert records['backbone.layers.5'].shape == (2, 17, 48)
+    assert not records['head'].requires_grad
+    assert (teacher.embed_dims, teacher.depth, teacher.num_classes) == \
+        (48, 6, 4)
+
+
+def test_stays_in_eval_mode(weights):
+    teacher = MMPretrainTeacher(vit_cfg(drop_path_rate=0.9), weights[1])
+    teacher.train()
+    assert not any(m.training for m in teacher.modules())
+    assert not any(p.requires_grad for p in teacher.parameters())
+
+
+@pytest.mark.parametrize('size, grid', [((16, 16), (4, 4)),
+                                        ((16, 22), (4, 6))])
+def test_token_layout_is_that_of_the_features(weights, size, grid):
+    teacher = MMPretrainTeacher(vit_cfg(), weights[1])
+    layout = teacher.token_layout(size)
+    assert (layout.grid, layout.cls_index) == (grid, 0)
+    records = teacher.record(torch.randn(1, 3, *size), ['backbone.layers.0'])
+    assert records['backbone.layers.0'].shape[1] == layout.num_tokens
+
+
+def test_distilled_teacher_has_two_extra_tokens(tmp_path):
+    cfg = vit_cfg()
+    cfg['backbone']['type'] = 'DistilledVisionTransformer'
+    cfg['head'] = dict(type='DeiTClsHead', num_classes=4, in_channels=48)
+    model = MODELS.build(cfg)
+    path = tmp_path / 'deit.pth'
+    torch.save(model.state_dict(), path)
+    teacher = MMPretrainTeacher(cfg, str(path))
+    layout = teacher.token_layout((16, 16))
+    assert layout.num_tokens == 18
+    x = torch.randn(2, 3, 16, 16)
+    records = teacher.record(x, ['backbone.layers.0', 'head'])
+    assert records['backbone.layers.0'].shape[1] == 18
+    assert records['head'].shape == (2, 4)
+
+
+def test_images_are_renormalised(weights):
+    teacher = MMPretrainTeacher(vit_cfg(), weights[1])
+    pixels = torch.rand(2, 3, 16, 16) * 255
+    own = teacher.model.data_preprocessor
+    mean = torch.tensor([10., 20., 30.]).view(3, 1, 1)
+    std = torch.tensor([1., 2., 3.]).view(3, 1, 1)
+    teacher.match_inputs(mean, std, to_rgb=False)
+    torch.testing.assert_close(
+        teacher.adapt_inputs((pixels - mean) / std),
+        (pixels - own.mean) / own.std,
+        rtol=1e-4,
+        atol=1e-4)
+    # the student turns BGR into RGB, the teacher wants BGR
+    teacher.match_inputs(mean, std, to_rgb=True)
+    torch.testing.assert_close(
+        teacher.adapt_inputs((pixels.flip(1) - mean) / std),
+        (pixels - own.mean) / own.std,
+        rtol=1e-4,
+        atol=1e-4)
+    teacher.match_inputs(own.mean, own.std, to_rgb=False)
+    assert teacher.adapt_inputs(pixels) is pixels
+
+
+def test_missing_file(weights):
+    with pytest.raises(FileNotFoundError, match='BidirectionalDistillHook'):
+        MMPretrainTeacher(vit_cfg(), 'nowhere.pth')
+
+
+def test_truncated_file(weights, tmp_path):
+    data = open(weights[1], 'rb').read()
+    path = tmp_path / 'half.pth'
+    path.write_bytes(data[:len(data) // 2])
+    with pytest.raises(Exception, match='half.pth'):
+        MMPretrainTeacher(vit_cfg(), str(path))
+
+
+def test_other_number_of_classes(weights):
+    with pytest.raises(ValueError, match='another number of classes'):
+        MMPretrainTeacher(vit_cfg(num_classes=7), weights[1])
+
+
+def test_other_architecture(weights):
+    with pytest.raises(ValueError, match='tensors missing'):
+        MMPretrainTeacher(vit_cfg(num_layers=8), weights[1])
+
+
+def test_backbone_that_is_no_vit(weights):
+    cfg = vit_cfg()
+    cfg['backbone'] = dict(type='ResNet', depth=18)
+    with pytest.raises(ValueError, match='ResNet cannot teach'):
+        MMPretrainTeacher(cfg, weights[1])

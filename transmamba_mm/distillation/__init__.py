@@ -1,0 +1,4 @@
+"""Recording of intermediate features."""
+from .recorder import LayerRecorder, find_modules
+
+__all__ = ['LayerRecorder', 'find_modules']

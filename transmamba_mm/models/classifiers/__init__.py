@@ -1,0 +1,4 @@
+"""Classifiers."""
+from .distill_classifier import DistillClassifier
+
+__all__ = ['DistillClassifier']

@@ -1,0 +1,305 @@
+from typing import Dict, List, Optional, Sequence, Tuple, Union
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from transmamba_mm.registry import MODELS
+from ..layers.token_layout import TokenLayout, resize_tokens
+from ..losses import (AdaptiveCosineLoss, ReleasedCodeLoss,
+                      logit_distillation_loss)
+from ..necks import ProjectionAligner
+from .layer_map import map_layers
+
+Records = Dict[str, Tensor]
+Layouts = Sequence[TokenLayout]
+
+
+@MODELS.register_module()
+class BidirectionalDistiller(BaseModule):
+    """Teach every student layer, and every scan direction, by a teacher layer.
+
+    Source: TransMamba, adaptive bidirectional distillation (WSAB). The total
+    loss is ``beta * loss_cls + alpha * distillation + logit_weight * KL``;
+    in the variant 'paper_v1' it is ``alpha * loss_cls + (1 - alpha) *
+    distillation``. The paper gives no value of a coefficient, no layer map
+    and no place of the features: all defaults here are our choice.
+
+    Args:
+        teacher_dims (int): Width of the teacher's features.
+        teacher_depth (int): Number of teacher layers.
+        student_dims (int | Sequence[int], optional): Student width, one for
+            all layers or one a layer. None takes the backbone's. Defaults to
+            None.
+        student_depth (int, optional): Number of student layers. None takes
+            the backbone's. Defaults to None.
+        directions (Sequence[str], optional): Names of the student's scan
+            directions. None takes the backbone's. Defaults to None.
+        student_layers (str): Module path of a student layer, with '{}' for
+            its index. Defaults to 'backbone.layers.{}'.
+        teacher_layers (str): Module path of a teacher layer, likewise.
+            Defaults to 'backbone.layers.{}'.
+        layer_map (str | Sequence[int]): See
+            :func:`~transmamba_mm.models.distillers.map_layers`. Defaults to
+            'proportional'.
+        features (str): 'directions' teaches each scan direction's output by
+            itself, and sums the terms; 'block' teaches the block's output.
+            Defaults to 'directions'.
+        variant (str): 'default', 'paper_v1' (literal double sum) or
+            'released_code' (what the authors' repository computes; it takes
+            the block outputs, whatever ``features`` says). Defaults to
+            'default'.
+        alpha (float, optional): See the formula above. Defaults to 1, and to
+            0.5 in the variant 'paper_v1'.
+        beta (float): Weight of the task's loss; not used by 'paper_v1'.
+            Defaults to 1.
+        adaptive (bool): Whether layers are weighted by their similarity.
+            Defaults to True.
+        eps (float): Lower clamp of the cosines in these weights. Defaults to
+            0.1.
+        logit_weight (float): Weight of the KL between the logits. Defaults
+            to 0.
+        temperature (float): Temperature of logits, and of the variant
+            'released_code'. Defaults to 2.
+        aligner (dict): Arguments of :class:`ProjectionAligner`, such as
+            ``dict(mode='mlp')``. Defaults to an empty dict.
+        log_layers (bool): Whether the cosine and weight of every layer is
+            logged, not just mean, least and largest. Defaults to False.
+        init_cfg (dict, optional): Initialisation config. Defaults to None.
+    """
+
+    VARIANTS = ('default', 'paper_v1', 'released_code')
+
+    def __init__(self,
+                 teacher_dims: int,
+                 teacher_depth: int,
+                 student_dims: Union[int, Sequence[int], None] = None,
+                 student_depth: Optional[int] = None,
+                 directions: Optional[Sequence[str]] = None,
+                 student_layers: str = 'backbone.layers.{}',
+                 teacher_layers: str = 'backbone.layers.{}',
+                 layer_map: Union[str, Sequence[int]] = 'proportional',
+                 features: str = 'directions',
+                 variant: str = 'default',
+                 alpha: Optional[float] = None,
+                 beta: float = 1.,
+                 adaptive: bool = True,
+                 eps: float = 0.1,
+                 logit_weight: float = 0.,
+                 temperature: float = 2.,
+                 aligner: dict = dict(),
+                 log_layers: bool = False,
+                 init_cfg: Optional[dict] = None) -> None:
+        super().__init__(init_cfg=init_cfg)
+        _check_choice('variant', variant, self.VARIANTS)
+        _check_choice('features', features, ('directions', 'block'))
+        if temperature <= 0:
+            raise ValueError(f'distiller.temperature={temperature}, but it '
+                             'must be positive.')
+        self.variant = variant
+        self.use_directions = (
+            features == 'directions' and variant != 'released_code')
+        self.directions = tuple(directions or ())
+        self.teacher_dims = teacher_dims
+        self.teacher_depth = teacher_depth
+        self.student_depth = student_depth
+        self.student_layers = student_layers
+        self.teacher_layers = teacher_layers
+        self.layer_map = map_layers(layer_map, student_depth, teacher_depth)
+        self.logit_weight = logit_weight
+        self.temperature = temperature
+        self.log_layers = log_layers
+        self.task_weight, self.feature_weight = _loss_weights(
+            variant, alpha, beta)
+        #: Scale of all terms in [0, 1]; the hook moves it (warm-up, stop).
+        self.progress = 1.
+        self.aligner = ProjectionAligner(student_dims, teacher_dims,
+                                         student_depth, **aligner)
+        if variant == 'released_code':
+            self.feature_loss = ReleasedCodeLoss(temperature)
+        else:
+            self.feature_loss = AdaptiveCosineLoss(variant, eps, adaptive)
+
+    def student_names(self, final_norm: str, head: str) -> List[str]:
+        """List the student modules to record.
+
+        Args:
+            final_norm (str): Path of the student's last norm.
+            head (str): Path of the student's head.
+
+        Returns:
+            List[str]: Module paths.
+        """
+        suffix = '.direction_tap' if self.use_directions else ''
+        names = [
+            self.student_layers.format(i) + suffix
+            for i in range(self.student_depth)
+        ]
+        if self.variant == 'released_code':
+            names[-1] = final_norm
+        return names + [head] * (self.logit_weight > 0)
+
+    def teacher_names(self, final_norm: str, head: str) -> List[str]:
+        """List the teacher modules to record.
+
+        Args:
+            final_norm (str): Path of the teacher's last norm.
+            head (str): Path of the teacher's head.
+
+        Returns:
+            List[str]: Module paths.
+        """
+        names = [self.teacher_layers.format(i) for i in self.layer_map]
+        if self.variant == 'released_code':
+            names = [final_norm]
+        return names + [head] * (self.logit_weight > 0)
+
+    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor],
+                student_layouts: Layouts,
+                teacher_layouts: Layouts) -> Dict[str, Tensor]:
+        """Compute the distillation terms.
+
+        Args:
+            student (Sequence[Tensor]): Outputs of :meth:`student_names`:
+                directions (M, B, L_s, C_s) or blocks (B, L_s, C_s), then
+                logits (B, K) if asked for.
+            teacher (Sequence[Tensor]): Outputs of :meth:`teacher_names`:
+                (B, L_t, C_t), then logits (B, K).
+            student_layouts (Sequence[TokenLayout]): One a student layer.
+            teacher_layouts (Sequence[TokenLayout]): One a recorded teacher
+                layer.
+
+        Returns:
+            Dict[str, Tensor]: Terms, already weighted; keys that contain
+            'loss' are to be added up, the others only logged.
+        """
+        terms, scale = {}, self.progress
+        if self.logit_weight > 0:
+            *student, student_logits = student
+            *teacher, teacher_logits = teacher
+            terms['loss_logit'] = scale * self.logit_weight * \
+                logit_distillation_loss(student_logits, teacher_logits,
+                                        self.temperature)
+        if self.variant == 'released_code':
+            features = self._released_terms(student, teacher, student_layouts,
+                                            teacher_layouts)
+        else:
+            features = self._adaptive_terms(student, teacher, student_layouts,
+                                            teacher_layouts)
+        for key, value in features.items():
+            weight = scale * self.feature_weight if 'loss' in key else 1
+            terms[key] = weight * value
+        return terms
+
+    def idle_terms(self) -> Dict[str, Tensor]:
+        """Return a zero that touches all parameters.
+
+        Distributed training waits for the gradient of every parameter, also
+        while distillation is off.
+
+        Returns:
+            Dict[str, Tensor]: One term with value 0.
+        """
+        return dict(loss_idle=sum(0. * p.sum() for p in self.parameters()))
+
+    def _adaptive_terms(self, student, teacher, student_layouts,
+                        teacher_layouts) -> Dict[str, Tensor]:
+        pairs = [
+            match_tokens(s, t, a, b) for s, t, a, b in zip(
+                student, teacher, student_layouts, teacher_layouts)
+        ]
+        targets = [t for _, t in pairs]
+        aligned = self.aligner(tuple(s for s, _ in pairs))
+        if not self.use_directions:
+            loss, cosines, weights = self.feature_loss(aligned, targets)
+            return dict(loss_feat=loss, **self._stats(cosines, weights))
+        terms, cosines, weights = {}, [], []
+        for m, name in enumerate(self.directions):
+            loss, c, w = self.feature_loss([x[m] for x in aligned], targets)
+            terms[f'loss_{name}'] = loss
+            cosines.append(c)
+            weights.append(w)
+        return {
+            **terms,
+            **self._stats(torch.stack(cosines).mean(0),
+                          torch.stack(weights).mean(0))
+        }
+
+    def _released_terms(self, student, teacher, student_layouts,
+                        teacher_layouts) -> Dict[str, Tensor]:
+        pooled = [
+            layout.split(x)[0].mean(dim=1)
+            for x, layout in zip(student, student_layouts)
+        ]
+        if pooled[0].shape[-1] != self.teacher_dims:
+            pooled = self.aligner(tuple(pooled))
+            idle = 0.
+        else:
+            # as released: no calibration where the widths agree
+            idle = self.idle_terms()['loss_idle']
+        patches, cls_token = teacher_layouts[0].split(teacher[0])
+        target = patches.mean(1) if cls_token is None else cls_token[:, 0]
+        loss = self.feature_loss(pooled[-1], pooled[:-1], target)
+        return dict(loss_feat=loss + idle)
+
+    def _stats(self, cosines: Tensor, weights: Tensor) -> Dict[str, Tensor]:
+        """Summarise (N,) cosines and weights for the log."""
+        stats = {}
+        for name, values in (('cos', cosines), ('weight', weights)):
+            stats[f'{name}_mean'] = values.mean()
+            stats[f'{name}_min'] = values.min()
+            stats[f'{name}_max'] = values.max()
+            if self.log_layers:
+                stats.update({
+                    f'{name}_l{i:02d}': v
+                    for i, v in enumerate(values)
+                })
+        return stats
+
+
+def match_tokens(student: Tensor, teacher: Tensor,
+                 student_layout: TokenLayout, teacher_layout: TokenLayout
+                 ) -> Tuple[Tensor, Tensor]:
+    """Bring two token sequences into one order and length.
+
+    The teacher's grid is resized to the student's (bilinear, our choice); the
+    class tokens are compared if both have one, and dropped if not; the
+    distillation token is dropped.
+
+    Args:
+        student (Tensor): Shape (..., L_s, C_s).
+        teacher (Tensor): Shape (B, L_t, C_t).
+        student_layout (TokenLayout): Layout of the L_s tokens.
+        teacher_layout (TokenLayout): Layout of the L_t tokens.
+
+    Returns:
+        Tuple[Tensor, Tensor]: (..., L, C_s) and (B, L, C_t), in the
+        student's order.
+    """
+    patches, cls_token = teacher_layout.split(teacher)
+    patches = resize_tokens(
+        patches, teacher_layout.grid, student_layout.grid, mode='bilinear')
+    if student_layout.cls_index is None:
+        return student, patches
+    if cls_token is None:
+        return student_layout.split(student)[0], patches
+    return student, student_layout.join(patches, cls_token)
+
+
+def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise ValueError(f"distiller.{name}='{value}' is unknown; use one of "
+                         f'{tuple(allowed)}.')
+
+
+def _loss_weights(variant: str, alpha: Optional[float],
+                  beta: float) -> Tuple[float, float]:
+    """Return the weights of the task and of the feature terms."""
+    if variant != 'paper_v1':
+        return beta, 1. if alpha is None else alpha
+    alpha = 0.5 if alpha is None else alpha
+    if not 0 <= alpha <= 1:
+        raise ValueError(f'distiller.alpha={alpha}, but the variant '
+                         "'paper_v1' needs a value in [0, 1].")
+    return alpha, 1. - alpha
+

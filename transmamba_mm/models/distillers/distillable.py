@@ -1,0 +1,141 @@
+import weakref
+from typing import Callable, Dict, Optional, Sequence, Tuple
+
+from mmpretrain.registry import MODELS
+from torch import Tensor
+
+from transmamba_mm.distillation import LayerRecorder, find_modules
+from ..teachers import FrozenTeacher, preprocessor_normalisation
+
+
+class Distillable:
+    """Mixin that gives any MMEngine model a distiller and a borrowed teacher.
+
+    The student *is* the model; the distiller is a trainable part of it; the
+    teacher belongs to a hook. Only a weak reference is kept, so that
+    checkpoints, optimizer and moving averages never see the teacher, and a
+    ``deepcopy`` does not copy it.
+
+    The model needs ``backbone`` and ``head`` and calls :meth:`init_distiller`
+    once these exist, and :meth:`distilled_loss` in its ``loss``.
+    """
+
+    head_name = 'head'
+
+    def init_distiller(self, distiller: dict) -> None:
+        """Build the distiller; what the student knows need not be told.
+
+        Args:
+            distiller (dict): Config of the distiller. ``student_dims``,
+                ``student_depth`` and ``directions`` default to the
+                backbone's.
+        """
+        backbone = self.backbone
+        known = dict(
+            student_dims=backbone.embed_dims,
+            student_depth=len(backbone.layers),
+            directions=getattr(backbone, 'direction_names', None))
+        self.distiller = MODELS.build({**known, **distiller})
+        self._teacher = None
+        find_modules(self, self.distiller.student_names(*self._endpoints()))
+
+    def _endpoints(self) -> Tuple[str, str]:
+        """Return the paths of the last norm and of the head."""
+        norm = getattr(self.backbone, 'final_norm_name', 'ln1')
+        return f'backbone.{norm}', self.head_name
+
+    def attach_teacher(self, teacher: Optional[FrozenTeacher]) -> None:
+        """Borrow a teacher, or give it back.
+
+        Args:
+            teacher (FrozenTeacher, optional): The teacher, which the caller
+                keeps alive; None detaches it.
+
+        Raises:
+            ValueError: If the teacher does not fit the distiller.
+        """
+        if teacher is None:
+            self._teacher = None
+            return
+        self._check_teacher(teacher)
+        teacher.match_inputs(
+            *preprocessor_normalisation(self.data_preprocessor))
+        self._teacher = weakref.ref(teacher)
+
+    def _check_teacher(self, teacher: FrozenTeacher) -> None:
+        distiller = self.distiller
+        for key in ('dims', 'depth'):
+            told = getattr(distiller, f'teacher_{key}')
+            found = teacher.embed_dims if key == 'dims' else teacher.depth
+            if told != found:
+                raise ValueError(
+                    f'distiller.teacher_{key}={told}, but the teacher has '
+                    f'{found}; change model.distiller.teacher_{key} or the '
+                    'teacher.')
+        own = getattr(self.head, 'num_classes', None)
+        if distiller.logit_weight > 0 and own != teacher.num_classes:
+            raise ValueError(
+                f'The teacher has {teacher.num_classes} classes and the '
+                f'student {own}, so their logits cannot be compared: fine-'
+                'tune the teacher on these classes, change head.num_classes, '
+                'or set distiller.logit_weight=0.')
+        find_modules(
+            teacher.model,
+            distiller.teacher_names(teacher.final_norm_name,
+                                    teacher.head_name))
+
+    @property
+    def teacher(self) -> FrozenTeacher:
+        """FrozenTeacher: The borrowed teacher.
+
+        Raises:
+            RuntimeError: If there is none.
+        """
+        teacher = self._teacher() if self._teacher is not None else None
+        if teacher is None:
+            raise RuntimeError(
+                f'{type(self).__name__} trains without a teacher: add '
+                "dict(type='transmamba_mm.BidirectionalDistillHook', "
+                'teacher=...) to custom_hooks, or set model.type to the plain '
+                'model and drop model.distiller for a run without '
+                'distillation.')
+        return teacher
+
+    def distilled_loss(self, inputs: Tensor,
+                       own_loss: Callable[[], Dict[str, Tensor]]
+                       ) -> Dict[str, Tensor]:
+        """Compute the own loss once, and add the distiller's terms.
+
+        Args:
+            inputs (Tensor): Images (B, C, H, W), as the student sees them.
+            own_loss (Callable): Computes the model's own loss dict.
+
+        Returns:
+            Dict[str, Tensor]: ``loss_cls`` and the terms, the latter with
+            the prefix 'distill.'.
+        """
+        distiller, teacher = self.distiller, self.teacher
+        if distiller.progress == 0:
+            losses, terms = own_loss(), distiller.idle_terms()
+        else:
+            seen = distiller.teacher_names(teacher.final_norm_name,
+                                           teacher.head_name)
+            shown = teacher.record(inputs, seen)
+            names = distiller.student_names(*self._endpoints())
+            with LayerRecorder(self, names) as records:
+                losses = own_loss()
+            terms = distiller([records[n] for n in names],
+                              [shown[n] for n in seen],
+                              *self._layouts(inputs.shape[-2:]))
+        losses['loss_cls'] = distiller.task_weight * losses.pop('loss')
+        losses.update({f'distill.{k}': v for k, v in terms.items()})
+        return losses
+
+    def _layouts(self, image_size: Sequence[int]) -> Tuple[list, list]:
+        """Return student and teacher layouts, one a student layer."""
+        size = tuple(image_size)
+        layers = range(self.distiller.student_depth)
+        return ([self.backbone.token_layout(size, i) for i in layers], [
+            self.teacher.token_layout(size, i)
+            for i in self.distiller.layer_map
+        ])

@@ -1,0 +1,4 @@
+"""Necks: the projection aligner."""
+from .projection_aligner import ProjectionAligner
+
+__all__ = ['ProjectionAligner']
