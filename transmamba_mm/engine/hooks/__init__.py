@@ -1,6 +1,8 @@
 """Hooks: distillation, subcloning, checkpoints and the non-finite guard."""
 from .bidirectional_distill_hook import BidirectionalDistillHook
+from .resumable_checkpoint_hook import ResumableCheckpointHook
 
 __all__ = [
     'BidirectionalDistillHook',
+    'ResumableCheckpointHook',
 ]

@@ -1,0 +1,1 @@
+"""Helpers without a registry: files, random states, the runner."""
