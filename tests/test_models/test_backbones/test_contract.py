@@ -187,7 +187,8 @@ def test_direction_features_average_to_the_block_output(family):
     layout = model.token_layout((16, 16))
     assert directions.shape == (len(model.direction_names), 8,
                                 layout.num_tokens, 32)
-    torch.testing.assert_close(directions.mean(0), seen['block'])
+    torch.testing.assert_close(
+        directions.mean(0), seen['block'], atol=1e-4, rtol=1e-4)
     # the directions differ, except where the branch was dropped
     assert (directions[0] - directions[1]).abs().max() > 1e-3
 
