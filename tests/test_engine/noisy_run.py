@@ -1,7 +1,7 @@
 """A short training that draws random numbers wherever one can.
 
-As a script it trains in the given folder, and kills itself while it writes:
-``python -m tests.test_engine.noisy_run WORK_DIR JSON_OF_ARGUMENTS KILL``.
+As a script it trains once for each [folder, moment] of a JSON list, in a
+process of its own that kills itself at that moment of a write.
 """
 import json
 import os
@@ -180,7 +180,21 @@ def arm(moment, name):
     os.replace, os.remove = dying_replace, dying_remove
 
 
+def train_killed(work_dir, moment):
+    """Train in a forked process and check that it was killed, not failed."""
+    process = os.fork()
+    if process == 0:
+        try:
+            arm(*moment.split(':'))
+            build_runner(work_dir, num_workers=2).train()
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(process, 0)
+    assert os.WIFSIGNALED(status), f'{moment} did not kill the run: {status}'
+    assert os.WTERMSIG(status) == signal.SIGKILL
+
+
 if __name__ == '__main__':
     torch.set_num_threads(1)
-    arm(*sys.argv[3].split(':'))
-    build_runner(sys.argv[1], **json.loads(sys.argv[2])).train()
+    for job in json.loads(sys.argv[1]):
+        train_killed(*job)
