@@ -1,0 +1,29 @@
+# ImageNet-100: one folder a class in train and val; the folders are the
+# class list
+_base_ = 'mmpretrain::_base_/datasets/imagenet_bs64_swin_224.py'
+
+data_root = 'data/imagenet100/'
+
+data_preprocessor = dict(num_classes=100)
+
+train_dataloader = dict(
+    batch_size=128,
+    dataset=dict(
+        _delete_=True,
+        type='transmamba_mm.ClassBalancedSubset',
+        fraction=1.0,
+        seed=0,
+        dataset=dict(
+            type='CustomDataset',
+            data_root=data_root,
+            data_prefix='train',
+            pipeline=_base_.train_pipeline)))
+
+val_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        type='CustomDataset',
+        data_root=data_root,
+        data_prefix='val',
+        pipeline=_base_.test_pipeline))
+test_dataloader = val_dataloader

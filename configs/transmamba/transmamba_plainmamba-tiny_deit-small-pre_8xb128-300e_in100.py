@@ -1,0 +1,30 @@
+_base_ = [
+    '../_base_/models/plainmamba-tiny.py',
+    '../_base_/datasets/imagenet100_224.py',
+    '../_base_/schedules/adamw_8xb128-300e.py',
+    '../_base_/transmamba_runtime.py',
+]
+
+# TEACHER=path/to/weights.pth overrides it
+teacher_checkpoint = '{{$TEACHER:work_dirs/deit-small_8xb128-100e_in100/epoch_100.pth}}'  # noqa: E501
+
+model = dict(
+    type='transmamba_mm.DistillClassifier',
+    head=dict(num_classes=100),
+    distiller=dict(
+        type='transmamba_mm.BidirectionalDistiller',
+        teacher_dims=384,
+        teacher_depth=12),
+)
+
+custom_hooks = [
+    dict(
+        type='transmamba_mm.WeightSubcloneHook',
+        checkpoint=teacher_checkpoint),
+    dict(
+        type='transmamba_mm.BidirectionalDistillHook',
+        teacher=dict(
+            type='transmamba_mm.MMPretrainTeacher',
+            config='{{ fileDirname }}/deit-small_8xb128-100e_in100.py',
+            checkpoint=teacher_checkpoint)),
+]

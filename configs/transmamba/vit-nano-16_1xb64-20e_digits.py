@@ -1,0 +1,7 @@
+# Teacher: a small ViT trained on the target data
+_base_ = [
+    '../_base_/models/vit-nano-16.py',
+    '../_base_/datasets/digits_16.py',
+    '../_base_/schedules/adamw_1xb64-20e.py',
+    '../_base_/transmamba_runtime.py',
+]
