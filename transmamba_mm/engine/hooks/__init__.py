@@ -1,8 +1,10 @@
 """Hooks: distillation, subcloning, checkpoints and the non-finite guard."""
 from .bidirectional_distill_hook import BidirectionalDistillHook
+from .non_finite_guard_hook import NonFiniteGuardHook
 from .resumable_checkpoint_hook import ResumableCheckpointHook
 
 __all__ = [
     'BidirectionalDistillHook',
+    'NonFiniteGuardHook',
     'ResumableCheckpointHook',
 ]
