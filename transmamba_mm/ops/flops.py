@@ -1,4 +1,34 @@
 """Floating-point operations of a selective scan."""
+from contextlib import contextmanager
+from typing import Iterator, List
+
+_open_lists: List[List[dict]] = []
+
+
+@contextmanager
+def record_scans() -> Iterator[List[dict]]:
+    """Collect the sizes of all multi-direction scans in a context.
+
+    Yields:
+        List[dict]: Grows by the arguments of :func:`count_scan_flops`, one
+        dict a scan.
+    """
+    calls: List[dict] = []
+    _open_lists.append(calls)
+    try:
+        yield calls
+    finally:
+        _open_lists.remove(calls)
+
+
+def note_scan(**sizes) -> None:
+    """Tell the open recordings of a scan.
+
+    Args:
+        **sizes: Arguments of :func:`count_scan_flops`.
+    """
+    for calls in _open_lists:
+        calls.append(sizes)
 
 
 def count_scan_flops(batch: int,

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .flops import note_scan
 from .scan_order import ScanOrders
 from .selective_scan import selective_scan
 
@@ -59,7 +60,15 @@ def multi_direction_scan(x: Tensor,
     """
     if merge not in ('sum', 'mean'):
         raise ValueError(f"merge='{merge}' is unknown; use 'sum' or 'mean'.")
-    m, e = len(orders.names), x.shape[-2]
+    m, (batch, *_, e, length) = len(orders.names), x.shape
+    note_scan(
+        batch=batch,
+        channels=e,
+        length=length,
+        d_state=A.shape[-1],
+        directions=m,
+        with_skip=D is not None,
+        with_gate=z is not None)
     x = _in_scan_order(x, orders)
     if params_in_scan_order:
         delta, B, C = (_per_direction(t, m) for t in (delta, B, C))

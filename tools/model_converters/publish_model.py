@@ -1,0 +1,69 @@
+"""Make a checkpoint ready to hand out: the student alone."""
+import argparse
+import hashlib
+import os
+import os.path as osp
+
+import torch
+import transmamba_mm  # noqa: F401  (safe loading)
+from mmengine.runner import CheckpointLoader
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('in_file', help='checkpoint of a training')
+    parser.add_argument('out_file', help='file to write; 8 digits of its '
+                        'SHA-256 are added to the name')
+    return parser.parse_args()
+
+
+def student_checkpoint(checkpoint: dict) -> dict:
+    """Keep the student's weights and what inference needs.
+
+    Args:
+        checkpoint (dict): As MMEngine saves it.
+
+    Returns:
+        dict: ``state_dict`` without the distiller, and ``meta`` with the
+        data set's classes.
+    """
+    state = {
+        k: v
+        for k, v in checkpoint['state_dict'].items()
+        if not k.startswith('distiller.')
+    }
+    meta = checkpoint.get('meta', {})
+    kept = {k: meta[k] for k in ('dataset_meta', 'epoch') if k in meta}
+    return dict(state_dict=state, meta=kept)
+
+
+def publish(in_file: str, out_file: str) -> str:
+    """Write the file under a name that holds its checksum.
+
+    Args:
+        in_file (str): Checkpoint of a training.
+        out_file (str): Wanted name.
+
+    Returns:
+        str: The name written.
+    """
+    checkpoint = CheckpointLoader.load_checkpoint(in_file, 'cpu')
+    partial = out_file + '.part'
+    torch.save(student_checkpoint(checkpoint), partial)
+    with open(partial, 'rb') as f:
+        digest = hashlib.sha256(f.read()).hexdigest()
+    stem, ending = osp.splitext(out_file)
+    final = f'{stem}-{digest[:8]}{ending or ".pth"}'
+    os.replace(partial, final)
+    return final
+
+
+def main() -> None:
+    args = parse_args()
+    final = publish(args.in_file, args.out_file)
+    print(f'{final}\nIt loads into the plain classifier of the same student, '
+          'for example: mmpretrain.get_model(CONFIG, pretrained=FILE)')
+
+
+if __name__ == '__main__':
+    main()
