@@ -65,16 +65,17 @@ class DrawMetric(BaseMetric):
 
 
 class LossRecorder(Hook):
-    """Append the exact loss of each iteration to ``losses.jsonl``."""
+    """Append the exact loss of each iteration to a file of this rank."""
 
     def after_train_iter(self, runner, batch_idx, data_batch, outputs):
-        with open(osp.join(runner.work_dir, 'losses.jsonl'), 'a') as file:
+        name = f'losses_{runner.rank}.jsonl'
+        with open(osp.join(runner.work_dir, name), 'a') as file:
             file.write(json.dumps([runner.iter, outputs['loss'].item()]) + '\n')
 
 
 def build_runner(work_dir, num_workers=0, iterations=None, resume=False,
                  seed=3, ema=True, load_from=None, persistent=False,
-                 max_epochs=4, **checkpoint):
+                 max_epochs=4, launcher='none', **checkpoint):
     """Build the runner; ``iterations`` makes it iteration-based."""
     hooks = [LossRecorder()]
     if ema:
@@ -114,17 +115,21 @@ def build_runner(work_dir, num_workers=0, iterations=None, resume=False,
         default_hooks=dict(checkpoint=hook, logger=dict(
             type='LoggerHook', interval=100)),
         custom_hooks=hooks,
-        randomness=dict(seed=seed),
+        randomness=dict(seed=seed, diff_rank_seed=launcher != 'none'),
+        launcher=launcher,
         resume=resume,
         load_from=load_from,
         log_level='WARNING',
         default_scope='mmengine',
-        cfg=Config(dict(seed=seed)))
+        cfg=Config(
+            dict(
+                model_wrapper_cfg=dict(
+                    type='MMDistributedDataParallel', device_ids=None))))
 
 
-def read_losses(work_dir):
+def read_losses(work_dir, rank=0):
     """Map each iteration to the last loss recorded for it."""
-    with open(osp.join(work_dir, 'losses.jsonl')) as file:
+    with open(osp.join(work_dir, f'losses_{rank}.jsonl')) as file:
         return dict(json.loads(line) for line in file)
 
 

@@ -63,8 +63,9 @@ class Schedule(Hook):
         self.states.append(self.snapshot(runner))
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        runner.model.poison.mode = self.modes.get(runner.iter)
-        if runner.model.poison.mode == 'data':
+        mode = self.modes.get(runner.iter)
+        getattr(runner.model, 'module', runner.model).poison.mode = mode
+        if mode == 'data':
             data_batch['inputs'][0].mul_(float('nan'))
 
     def snapshot(self, runner):
@@ -88,7 +89,7 @@ class Snapshot(Hook):
 
 
 def train(work_dir, modes, iterations=6, optim_wrapper=None, custom_hooks=(),
-          **guard):
+          launcher='none', **guard):
     """Train the poisoned model; return the runner and the schedule."""
     schedule = Schedule(modes)
     runner = Runner(
@@ -110,8 +111,12 @@ def train(work_dir, modes, iterations=6, optim_wrapper=None, custom_hooks=(),
             Snapshot(schedule), *custom_hooks
         ],
         randomness=dict(seed=1),
+        launcher=launcher,
         default_scope='mmengine',
-        cfg=Config(dict()))
+        cfg=Config(
+            dict(
+                model_wrapper_cfg=dict(
+                    type='MMDistributedDataParallel', device_ids=None))))
     log = []
     runner.logger.addFilter(lambda record: log.append(record.getMessage()) or
                             True)

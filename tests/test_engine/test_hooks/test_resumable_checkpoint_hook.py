@@ -7,11 +7,29 @@ import sys
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import dataloader
 
 from transmamba_mm.utils.atomic_io import PARTIAL_SUFFIX
 from ..noisy_run import build_runner, read_losses
 
 ROOT = osp.abspath(osp.join(osp.dirname(__file__), '../../..'))
+
+
+@pytest.fixture(autouse=True)
+def end_workers(monkeypatch):
+    """End the workers of unfinished iterators; it is slow in a collection."""
+    started = []
+    init = dataloader._MultiProcessingDataLoaderIter.__init__
+
+    def keep(self, loader):
+        init(self, loader)
+        started.append(self)
+
+    monkeypatch.setattr(dataloader._MultiProcessingDataLoaderIter, '__init__',
+                        keep)
+    yield
+    for iterator in started:
+        iterator._shutdown_workers()
 
 
 def final_state(work_dir, name):
