@@ -2,9 +2,11 @@
 from .bidirectional_distill_hook import BidirectionalDistillHook
 from .non_finite_guard_hook import NonFiniteGuardHook
 from .resumable_checkpoint_hook import ResumableCheckpointHook
+from .weight_subclone_hook import WeightSubcloneHook
 
 __all__ = [
     'BidirectionalDistillHook',
     'NonFiniteGuardHook',
     'ResumableCheckpointHook',
+    'WeightSubcloneHook',
 ]

@@ -2,12 +2,12 @@ from typing import Optional
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 from torch import nn
 
 from transmamba_mm.registry import HOOKS
+from transmamba_mm.utils.runner import unwrap
 
 
 @HOOKS.register_module()
@@ -120,15 +120,3 @@ def distillation_scale(epoch: float, warmup_epochs: float,
     if stop_epoch is not None and epoch > stop_epoch:
         return 0.
     return min(1., epoch / warmup_epochs) if warmup_epochs else 1.
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """Take a model out of its distributed wrapper.
-
-    Args:
-        model (nn.Module): A model, wrapped or not.
-
-    Returns:
-        nn.Module: The model itself.
-    """
-    return model.module if is_model_wrapper(model) else model
