@@ -1,5 +1,8 @@
 """TransMamba for OpenMMLab: Mamba students that learn from Transformers."""
 from . import compat  # noqa: F401  isort: skip
+from .model_index import register_models
 from .version import __version__
+
+register_models()
 
 __all__ = ['__version__']

@@ -1,0 +1,32 @@
+"""Make the plugin's models known to MMPretrain by name."""
+import os.path as osp
+from typing import Optional
+
+from mmpretrain.apis.model import ModelHub
+
+
+def find_root() -> Optional[str]:
+    """Find the folder that holds ``model-index.yml`` and ``configs``.
+
+    Returns:
+        str, optional: ``.mim`` of an installed package, or the working tree.
+    """
+    package = osp.dirname(osp.abspath(__file__))
+    for root in (osp.join(package, '.mim'), osp.dirname(package)):
+        if osp.exists(osp.join(root, 'model-index.yml')):
+            return root
+    return None
+
+
+def register_models() -> None:
+    """Register the model index once.
+
+    After it, ``mmpretrain.list_models('*transmamba*')`` and
+    ``mmpretrain.get_model(NAME)`` know the recipes. A second call does
+    nothing.
+    """
+    root = find_root()
+    if root is None or ModelHub.has('vim-tiny_8xb128-300e_in1k'):
+        return
+    ModelHub.register_model_index(
+        osp.join(root, 'model-index.yml'), config_prefix=root)
