@@ -3,6 +3,6 @@ from . import compat  # noqa: F401  isort: skip
 from .model_index import register_models
 from .version import __version__
 
-register_models()
+__all__ = ['__version__', 'register_models']
 
-__all__ = ['__version__']
+register_models()
