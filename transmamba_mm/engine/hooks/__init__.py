@@ -1,11 +1,13 @@
 """Hooks: distillation, subcloning, checkpoints and the non-finite guard."""
 from .bidirectional_distill_hook import BidirectionalDistillHook
+from .data_subset_hook import DataSubsetHook
 from .non_finite_guard_hook import NonFiniteGuardHook
 from .resumable_checkpoint_hook import ResumableCheckpointHook
 from .weight_subclone_hook import WeightSubcloneHook
 
 __all__ = [
     'BidirectionalDistillHook',
+    'DataSubsetHook',
     'NonFiniteGuardHook',
     'ResumableCheckpointHook',
     'WeightSubcloneHook',

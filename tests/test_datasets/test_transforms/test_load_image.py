@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+from mmengine.dataset import DefaultSampler
+from mmpretrain.registry import DATASETS, TRANSFORMS
+from torch.utils.data import DataLoader
+
+from ..image_folder import make_image_folder
+
+
+@pytest.fixture
+def root(tmp_path):
+    return make_image_folder(tmp_path / 'set', dict(a=4, b=4))
+
+
+def build(root, test_mode=False, **kwargs):
+    return DATASETS.build(
+        dict(
+            type='transmamba_mm.ImageFolderDataset',
+            data_root=str(root),
+            test_mode=test_mode,
+            pipeline=[dict(type='transmamba_mm.LoadImage', **kwargs)]))
+
+
+def break_image(path, how):
+    if how == 'empty':
+        path.write_bytes(b'')
+    elif how == 'text':
+        path.write_text('<html>404 Not Found</html>')
+    elif how == 'truncated':
+        path.write_bytes(path.read_bytes()[:40])
+    elif how == 'missing':
+        path.unlink()
+
+
+def test_loads_what_mmcv_loads(root):
+    results = dict(img_path=str(root / 'a' / '0.png'))
+    ours = TRANSFORMS.build(dict(type='transmamba_mm.LoadImage'))
+    theirs = TRANSFORMS.build(dict(type='LoadImageFromFile'))
+    a, b = ours(dict(results)), theirs(dict(results))
+    assert np.array_equal(a.pop('img'), b.pop('img')) and a == b
+
+
+@pytest.mark.parametrize('how', ['empty', 'text', 'truncated', 'missing'])
+def test_error_names_the_file_and_the_key(root, how):
+    dataset = build(root)
+    break_image(root / 'b' / '1.png', how)
+    with pytest.raises(ValueError) as info:
+        dataset[5]
+    for part in (str(root / 'b' / '1.png'), 'data_root',
+                 'train_dataloader.dataset.pipeline', '--resume'):
+        assert part in str(info.value)
+
+
+def test_error_comes_through_workers(root):
+    dataset = build(root)
+    break_image(root / 'b' / '1.png', 'empty')
+    loader = DataLoader(
+        dataset, num_workers=1, sampler=DefaultSampler(dataset), batch_size=8,
+        collate_fn=list)
+    batches = iter(loader)
+    with pytest.raises(ValueError, match='b/1.png'):
+        next(batches)
+    batches._shutdown_workers()
+
+
+def test_skip_takes_another_image_and_says_so_once(root, monkeypatch):
+    messages = []
+    monkeypatch.setattr(
+        'transmamba_mm.datasets.transforms.load_image.print_log',
+        lambda message, **kwargs: messages.append(message))
+    dataset = build(root, on_broken='skip')
+    break_image(root / 'b' / '1.png', 'text')
+    for _ in range(3):
+        assert dataset[5]['img_path'] != str(root / 'b' / '1.png')
+        assert dataset[5]['img'].shape == (8, 8, 3)
+    assert len(messages) == 1 and str(root / 'b' / '1.png') in messages[0]
+
+
+def test_evaluation_never_skips(root):
+    dataset = build(root, test_mode=True, on_broken='skip')
+    break_image(root / 'b' / '1.png', 'text')
+    with pytest.raises(Exception):
+        dataset[5]
+
+
+def test_refuses_unknown_choice():
+    with pytest.raises(ValueError, match="on_broken must be one of"):
+        TRANSFORMS.build(
+            dict(type='transmamba_mm.LoadImage', on_broken='ignore'))
