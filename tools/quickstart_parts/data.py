@@ -1,0 +1,213 @@
+"""Images for the quickstart: handwritten digits, or the user's folder."""
+import json
+import random
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Dict, List, Optional, Tuple
+
+ENDINGS = {'.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.webp', '.tif', '.tiff'}
+VAL_SHARE = 0.2
+
+
+@dataclass
+class Task:
+    """A classification task as MMPretrain's ``CustomDataset`` reads it.
+
+    Args:
+        name (str): Shown to the user.
+        data_root (str): Folder that the paths in the lists start from.
+        lists (str): Folder with ``train.txt`` and ``val.txt``.
+        classes (List[str]): Class names.
+        img_size (int): Side in pixels that images are resized to.
+        num_train (int): Training images.
+        num_val (int): Validation images.
+    """
+    name: str
+    data_root: str
+    lists: str
+    classes: List[str]
+    img_size: int
+    num_train: int
+    num_val: int
+
+    def describe(self) -> str:
+        """Say in one line what is trained on."""
+        return (f'{self.name}: {self.num_train} training and {self.num_val} '
+                f'validation images, {len(self.classes)} classes, '
+                f'{self.img_size} x {self.img_size} pixels')
+
+
+def prepare(folder: Optional[str], work_dir: Path) -> Task:
+    """Find or write the images, and list them once.
+
+    Args:
+        folder (str, optional): The user's image folder; None writes
+            scikit-learn's handwritten digits.
+        work_dir (Path): Where the lists are kept.
+
+    Returns:
+        Task: The task; the same one on a second start.
+    """
+    known = work_dir / 'task.json'
+    if known.exists():
+        return Task(**json.loads(known.read_text()))
+    if folder is None:
+        root = write_digits(work_dir / 'digits')
+        task = list_images(root, work_dir, 'handwritten digits', 16)
+    else:
+        root = Path(folder).expanduser().resolve()
+        task = list_images(root, work_dir, root.name, 32)
+    known.write_text(json.dumps(asdict(task), indent=2))
+    return task
+
+
+def write_digits(root: Path) -> Path:
+    """Write scikit-learn's 1,797 digits as 16-pixel PNG files.
+
+    Args:
+        root (Path): Target; gets ``train`` and ``val`` with a folder a class.
+
+    Returns:
+        Path: The same folder.
+    """
+    import numpy as np
+    from PIL import Image
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+    digits = load_digits()
+    indices = np.arange(len(digits.target))
+    train, val = train_test_split(
+        indices, test_size=VAL_SHARE, random_state=0, stratify=digits.target)
+    for split, chosen in (('train', train), ('val', val)):
+        for i in sorted(chosen):
+            target = root / split / str(digits.target[i])
+            target.mkdir(parents=True, exist_ok=True)
+            pixels = (digits.images[i] * 255 / 16).astype('uint8')
+            image = Image.fromarray(pixels).resize((16, 16), Image.BILINEAR)
+            image.convert('RGB').save(target / f'{i:04d}.png')
+    return root
+
+
+def list_images(root: Path, lists: Path, name: str, img_size: int) -> Task:
+    """Write ``train.txt`` and ``val.txt``, leaving unreadable files out.
+
+    Args:
+        root (Path): Folder with a sub-folder a class, or with ``train`` and
+            ``val`` (or ``test``) of that form. Without a split, a fifth of
+            each class is kept for validation.
+        lists (Path): Where the lists are written.
+        name (str): Name of the task.
+        img_size (int): Side in pixels.
+
+    Returns:
+        Task: The task.
+    """
+    train_root, val_root = find_splits(root)
+    files = read_classes(train_root)
+    classes = sorted(files)
+    if val_root is None:
+        train, val = split_classes(files)
+    else:
+        train, val = files, read_classes(val_root)
+        strange = sorted(set(val) - set(train))
+        if strange:
+            raise SystemExit(
+                f'{val_root} has classes without training images: {strange}.')
+    for split, chosen in (('train', train), ('val', val)):
+        rows = [
+            f'{path.relative_to(root)} {classes.index(label)}'
+            for label in sorted(chosen) for path in chosen[label]
+        ]
+        (lists / f'{split}.txt').write_text('\n'.join(rows) + '\n')
+    count = [sum(map(len, part.values())) for part in (train, val)]
+    return Task(name, str(root), str(lists), classes, img_size, *count)
+
+
+def find_splits(root: Path) -> Tuple[Path, Optional[Path]]:
+    """Look for a ready split.
+
+    Args:
+        root (Path): The user's folder.
+
+    Returns:
+        Tuple[Path, Optional[Path]]: Training folder, and validation folder
+        if there is one.
+    """
+    if not root.is_dir():
+        raise SystemExit(f'DATA={root} is no folder; give a folder with one '
+                         'sub-folder of images a class.')
+    train = root / 'train'
+    for other in ('val', 'valid', 'validation', 'test'):
+        if train.is_dir() and (root / other).is_dir():
+            return train, root / other
+    return (train if train.is_dir() else root), None
+
+
+def read_classes(folder: Path) -> Dict[str, List[Path]]:
+    """List the readable images of each class.
+
+    Args:
+        folder (Path): One sub-folder a class.
+
+    Returns:
+        Dict[str, List[Path]]: Class name to sorted files.
+    """
+    classes, broken = {}, []
+    for sub in sorted(p for p in folder.iterdir() if p.is_dir()):
+        files = [
+            p for p in sorted(sub.rglob('*')) if p.suffix.lower() in ENDINGS
+        ]
+        good = [p for p in files if is_image(p)]
+        broken += sorted(set(files) - set(good))
+        if good:
+            classes[sub.name] = good
+    if broken:
+        shown = ', '.join(map(str, broken[:5]))
+        print(f'{len(broken)} unreadable images are left out: {shown}',
+              flush=True)
+    if len(classes) < 2:
+        raise SystemExit(
+            f'{folder} holds images of {len(classes)} classes; at least two '
+            'sub-folders with images are needed.')
+    return classes
+
+
+def is_image(path: Path) -> bool:
+    """Tell whether a file can be decoded.
+
+    Args:
+        path (Path): The file.
+
+    Returns:
+        bool: True if Pillow reads it to the end.
+    """
+    from PIL import Image
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except Exception:
+        return False
+    return True
+
+
+def split_classes(files: Dict[str, List[Path]]
+                  ) -> Tuple[Dict[str, list], Dict[str, list]]:
+    """Keep a fifth of each class, at least one image, for validation.
+
+    Args:
+        files (Dict[str, List[Path]]): Class name to files.
+
+    Returns:
+        Tuple[Dict[str, list], Dict[str, list]]: Training and validation
+        files, the same for the same folder.
+    """
+    train, val = {}, {}
+    for label, paths in files.items():
+        if len(paths) < 2:
+            raise SystemExit(f"Class '{label}' has one image; at least two "
+                             'are needed, to train and to validate.')
+        paths = list(paths)
+        random.Random(f'{label}-0').shuffle(paths)
+        cut = max(1, round(VAL_SHARE * len(paths)))
+        val[label], train[label] = sorted(paths[:cut]), sorted(paths[cut:])
+    return train, val
