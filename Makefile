@@ -18,7 +18,7 @@ $(STAMP): requirements/cpu.txt requirements/tests.txt setup.py
 	touch $(STAMP)
 
 quickstart: $(STAMP)
-	$(RUN) tools/quickstart.py --seeds $(SEEDS) $(if $(DATA),--data $(DATA))
+	$(RUN) tools/quickstart.py --seeds $(SEEDS) $(if $(DATA),--data "$(DATA)")
 
 test: $(STAMP)
 	$(RUN) -m pytest -q tests

@@ -61,7 +61,9 @@ def parse_args() -> argparse.Namespace:
 
 
 def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
-    """Put the command line's wishes into the config."""
+    """Put the command line's wishes into the config; flags win."""
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
     cfg.launcher = args.launcher
     cfg.load_from = args.checkpoint
     if args.work_dir is not None:
@@ -80,8 +82,6 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
     loader.setdefault('pin_memory', True)
     if args.no_pin_memory or not torch.cuda.is_available():
         loader.pin_memory = False
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
     return cfg
 
 

@@ -58,7 +58,9 @@ def parse_args() -> argparse.Namespace:
 
 
 def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
-    """Put the command line's wishes into the config."""
+    """Put the command line's wishes into the config; flags win."""
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
@@ -73,12 +75,16 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
     if args.auto_scale_lr:
+        if 'auto_scale_lr' not in cfg:
+            raise ValueError(
+                '--auto-scale-lr needs the batch size that the learning rate '
+                'is meant for: set auto_scale_lr=dict(base_batch_size=...) '
+                'in the config.')
         cfg.auto_scale_lr.enable = True
     for field in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if cfg.get(field) is not None:
             set_loader_defaults(cfg[field], args)
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+    check_schedule(cfg)
     return cfg
 
 
@@ -100,8 +106,25 @@ def set_loader_defaults(loader: dict, args: argparse.Namespace) -> None:
     loader.setdefault('pin_memory', True)
     if args.no_pin_memory or not torch.cuda.is_available():
         loader.pin_memory = False
-    if args.no_persistent_workers or loader.num_workers == 0:
+    if args.no_persistent_workers or not loader.get('num_workers'):
         loader.persistent_workers = False
+
+
+def check_schedule(cfg: Config) -> None:
+    """Refuse a training that ends before one of its schedulers begins."""
+    epochs = cfg.train_cfg.get('max_epochs')
+    schedulers = cfg.get('param_scheduler') or []
+    if epochs is None or not isinstance(schedulers, list):
+        return
+    for i, scheduler in enumerate(schedulers):
+        begin = scheduler.get('begin', 0)
+        if scheduler.get('by_epoch', True) and begin >= epochs:
+            raise ValueError(
+                f'train_cfg.max_epochs={epochs}, but param_scheduler[{i}] '
+                f'({scheduler.type}) begins after epoch {begin}: train '
+                'longer, or shorten the warm-up, for example by --cfg-options '
+                f'param_scheduler.{max(i - 1, 0)}.end=0 '
+                f'param_scheduler.{i}.begin=0')
 
 
 def main() -> None:
