@@ -1,13 +1,16 @@
 """Chunked selective scan in pure PyTorch, with a hand-written backward.
 
-Time runs in a loop, but only over a chunk of T steps at once; exponentials,
-outer products and read-outs are computed for a whole chunk. Nothing of size
-L x E x N is kept: the backward starts from the states at the chunk starts and
-computes the others again. Only products of decays are formed, never a ratio
-or a difference of cumulative logarithms, so that underflow is harmless.
+Time runs in a loop, but exponentials, outer products and read-outs are
+computed for a chunk of T steps at once, in buffers that all chunks share and
+that fit a core's cache. Nothing of size L x E x N is kept: the backward
+starts from the states at the chunk starts and computes the others again. Only
+products of decays are formed, never a ratio or a difference of cumulative
+logarithms, so that underflow is harmless.
 
-Glossary: L time, B batch, G groups, N state size, E channels of a group.
-Inside, tensors are time-major: (L, B, G, E) and (L, B, G, N).
+Glossary: L time, B batch, G groups, N state size, E channels of a group. What
+all groups share has 1 in place of G; one exponential then serves them all.
+Inside, tensors are time-major: (L, G, B, E), (L, G, B, N) and, in a chunk,
+(T, G, B, N, E).
 
     h_t = a_t h_{t-1} + d_t u_t B_t,          y_t = <C_t, h_t> + D u_t
     g_t = C_t dy_t + a_{t+1} g_{t+1},         w_t = g_t a_t h_{t-1}
@@ -15,206 +18,305 @@ Inside, tensors are time-major: (L, B, G, E) and (L, B, G, N).
     du_t = d_t <B_t, g_t> + D dy_t,           dA = sum_t w_t d_t
     dd_t = u_t <B_t, g_t> + sum_n w_t A
 """
-from typing import Optional, Tuple
+from typing import Iterator, List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-#: State elements of one chunk, about what a core's cache holds.
-CHUNK_ELEMENTS = 2**19
+#: State elements that a thread works on at once, about what its cache holds.
+CACHE_ELEMENTS = 2**19
+#: The same for an accelerator, whose kernels want more to do.
+DEVICE_ELEMENTS = 2**24
+MIN_STEPS, MAX_STEPS = 8, 64
 
 
-def chunk_length(batch: int, channels: int, d_state: int) -> int:
-    """Choose the number of steps T of a chunk.
-
-    Args:
-        batch (int): Batch size.
-        channels (int): Channels in all groups.
-        d_state (int): State size N.
-
-    Returns:
-        int: Between 16 and 64.
-    """
-    return min(64, max(16, CHUNK_ELEMENTS // (batch * channels * d_state)))
-
-
-def scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor,
-         D: Optional[Tensor], z: Optional[Tensor],
-         delta_bias: Optional[Tensor],
-         delta_softplus: bool) -> Tuple[Tensor, Tensor]:
+def scan(u: Tensor,
+         delta: Tensor,
+         A: Tensor,
+         B: Tensor,
+         C: Tensor,
+         D: Optional[Tensor] = None,
+         z: Optional[Tensor] = None,
+         delta_bias: Optional[Tensor] = None,
+         delta_softplus: bool = False) -> Tuple[Tensor, Tensor]:
     """Scan in chunks. See :func:`transmamba_mm.ops.reference.scan`.
 
     Args:
-        u (Tensor): Input (B, E, L).
-        delta (Tensor): Step size before softplus (B, E, L).
-        A (Tensor): Negative decay rates (E, N).
+        u (Tensor): Input (B, G, E, L).
+        delta (Tensor): Step size before softplus (B, G or 1, E, L).
+        A (Tensor): Negative decay rates (G or 1, E, N); 1 goes with 1 in
+            ``delta``.
         B (Tensor): Input weights (B, G, N, L).
         C (Tensor): Output weights (B, G, N, L).
-        D (Tensor, optional): Skip weights (E,).
-        z (Tensor, optional): Gate before SiLU (B, E, L).
-        delta_bias (Tensor, optional): Added to ``delta`` (E,).
-        delta_softplus (bool): Whether softplus is applied.
+        D (Tensor, optional): Skip weights (G or 1, E). Defaults to None.
+        z (Tensor, optional): Gate before SiLU (B, G, E, L). Defaults to
+            None.
+        delta_bias (Tensor, optional): Added to ``delta`` (G or 1, E).
+            Defaults to None.
+        delta_softplus (bool): Whether softplus is applied. Defaults to
+            False.
 
     Returns:
-        Tuple[Tensor, Tensor]: Output (B, E, L) and last state (B, E, N),
-        without gradient.
+        Tuple[Tensor, Tensor]: Output (B, G, E, L) and last state
+        (B, G, E, N), the latter without gradient.
     """
     return _ChunkedScan.apply(u, delta, A, B, C, D, z, delta_bias,
                               delta_softplus)
+
+
+def chunk_sizes(batch: int, channels: int, d_state: int,
+                device: torch.device) -> Tuple[int, int]:
+    """Choose how much of the batch and of time is worked on at once.
+
+    Args:
+        batch (int): Batch size.
+        channels (int): Channels of all groups.
+        d_state (int): State size N.
+        device (torch.device): Where the scan runs.
+
+    Returns:
+        Tuple[int, int]: Pictures in a block and steps T in a chunk.
+    """
+    elements = DEVICE_ELEMENTS
+    if device.type == 'cpu':
+        elements = CACHE_ELEMENTS * torch.get_num_threads()
+    picture = max(1, channels * d_state)
+    block = min(batch, max(1, elements // (MIN_STEPS * picture)))
+    steps = elements // (block * picture)
+    return block, min(MAX_STEPS, max(MIN_STEPS, steps))
 
 
 class _ChunkedScan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, u, delta, A, B, C, D, z, delta_bias, delta_softplus):
+        batch, groups, channels, length = u.shape
+        dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
+        y = u.new_empty(length, groups, batch, channels)
+        last = u.new_empty(
+            groups, batch, A.shape[-1], channels, dtype=dtype)
+        starts = []
         with torch.autocast(u.device.type, enabled=False):
-            seq = _Sequence(u, delta, A, B, C, D, delta_bias, delta_softplus)
-            y, starts, last = _forward(seq)
-            out = y if z is None else y * F.silu(seq.time_major(z))
-        ctx.save_for_backward(u, delta, A, B, C, D, z, delta_bias, starts)
+            for rows, steps in _blocks(u, A):
+                block = _Block(dtype, steps, u[rows], delta[rows], A, B[rows],
+                               C[rows], D, delta_bias, delta_softplus)
+                gate = None if z is None else _time_major(z[rows], dtype)
+                starts.append(block.forward(gate, y[:, :, rows]))
+                last[:, rows] = block.states[block.last]
+        ctx.save_for_backward(u, delta, A, B, C, D, z, delta_bias, *starts)
         ctx.delta_softplus = delta_softplus
-        last = last.transpose(2, 3).flatten(1, 2)  # (B, E, N)
+        last = last.permute(1, 0, 3, 2)  # (B, G, E, N)
         ctx.mark_non_differentiable(last)
-        return seq.batch_major(out, u), last
+        return _batch_major(y), last
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dout, _):
-        *inputs, z, delta_bias, starts = ctx.saved_tensors
-        u, delta, A, B, C, D = inputs
+        u, delta, A, B, C, D, z, bias, *starts = ctx.saved_tensors
+        dtype = starts[0].dtype
+        need = dict(
+            zip(('u', 'delta', 'A', 'B', 'C', 'D', 'z', 'bias'),
+                ctx.needs_input_grad))
+        inputs = dict(u=u, delta=delta, A=A, B=B, C=C, D=D, z=z, bias=bias)
+        grads = _empty_grads(inputs, need, dtype)
         with torch.autocast(u.device.type, enabled=False):
-            seq = _Sequence(*inputs, delta_bias, ctx.delta_softplus)
-            grads = _backward(seq, seq.time_major(dout), z, starts)
-        du, dd, dA, dB, dC, dz = grads
-        if ctx.delta_softplus:
-            dd *= -torch.expm1(-seq.d)  # sigmoid of the raw step size
-        dD = dbias = None
-        if D is not None:
-            dD = seq.skip_grad.reshape(D.shape).to(D.dtype)
-        if delta_bias is not None:
-            dbias = dd.sum((0, 1)).reshape(-1).to(delta_bias.dtype)
-        dA = dA.transpose(1, 2).reshape(A.shape).to(A.dtype)
-        return (seq.batch_major(du, u), seq.batch_major(dd, delta), dA,
-                seq.group_major(dB, B), seq.group_major(dC, C), dD,
-                None if z is None else seq.batch_major(dz, z), dbias, None)
+            for (rows, steps), start in zip(_blocks(u, A), starts):
+                block = _Block(dtype, steps, u[rows], delta[rows], A, B[rows],
+                               C[rows], D, bias, ctx.delta_softplus)
+                gate = None if z is None else _time_major(z[rows], dtype)
+                block.backward(
+                    _time_major(dout[rows], dtype), gate, start, {
+                        k: g[:, :, rows] if k in _PER_STEP else g
+                        for k, g in grads.items()
+                    })
+        return tuple(
+            _give_back(k, grads.get(k), inputs[k]) for k in need) + (None, )
 
 
-class _Sequence:
-    """The inputs in time-major layout, and the way back."""
+_PER_STEP = ('u', 'delta', 'B', 'C', 'z')
 
-    def __init__(self, u, delta, A, B, C, D, delta_bias, delta_softplus):
-        double = u.dtype == torch.float64
-        self.dtype = torch.float64 if double else torch.float32
-        self.groups = B.shape[1]
-        self.u = self.time_major(u)  # (L, B, G, E)
-        self.d = self.time_major(delta)
-        if delta_bias is not None:
-            self.d = self.d + self._per_channel(delta_bias)
-        if delta_softplus:
+
+def _empty_grads(inputs, need, dtype):
+    """Room for the gradients that are needed, time-major."""
+    grads = {}
+    for name in (name for name, needed in need.items() if needed):
+        x = inputs[name]
+        if name in _PER_STEP:
+            shape = x.permute(3, 1, 0, 2).shape
+            grads[name] = x.new_empty(shape, dtype=x.dtype)
+        else:
+            x = x.transpose(1, 2) if name == 'A' else x
+            grads[name] = x.new_zeros(x.shape, dtype=dtype)
+    return grads
+
+
+def _give_back(name, grad, like):
+    """Return a gradient in the layout and dtype of its input."""
+    if grad is None:
+        return None
+    if name in _PER_STEP:
+        return _batch_major(grad)
+    return (grad.transpose(1, 2) if name == 'A' else grad).to(like.dtype)
+
+
+def _blocks(u: Tensor, A: Tensor) -> Iterator[Tuple[slice, int]]:
+    """Yield the rows of each block of pictures, and its chunk length."""
+    batch, groups, channels, length = u.shape
+    size, steps = chunk_sizes(batch, groups * channels, A.shape[-1], u.device)
+    for i in range(0, batch, size):
+        yield slice(i, min(i + size, batch)), max(1, min(steps, length))
+
+
+def _time_major(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """(B, G, ., L) -> (L, G, B, .), channels contiguous."""
+    x = x.permute(3, 1, 0, 2).to(dtype)
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def _batch_major(x: Tensor) -> Tensor:
+    """(L, G, B, .) -> (B, G, ., L)."""
+    return x.permute(2, 1, 3, 0)
+
+
+def _sum_states(weight: Tensor, x: Tensor) -> Tensor:
+    """sum_n: (T, G, B, N) and (T, G, B, N, E) -> (T, G, B, E)."""
+    if x.shape[3] == 1 or x.is_cuda:  # without TF32 on CUDA
+        return (x * weight.unsqueeze(4)).sum(3)
+    y = torch.bmm(weight.flatten(0, 2).unsqueeze(1), x.flatten(0, 2))
+    return y.view(*x.shape[:3], x.shape[4])
+
+
+def _sum_channels(weight: Tensor, x: Tensor) -> Tensor:
+    """sum_e: (T, G, B, E) and (T, G, B, N, E) -> (T, G, B, N)."""
+    if x.shape[3] == 1 or x.is_cuda:
+        return (x * weight.unsqueeze(3)).sum(4)
+    # as a row times a matrix: four times as fast as matrix times column
+    y = torch.bmm(
+        weight.flatten(0, 2).unsqueeze(1),
+        x.flatten(0, 2).transpose(1, 2))
+    return y.view(*x.shape[:4])
+
+
+class _Block:
+    """Some pictures of the batch in time-major layout, and their buffers."""
+
+    def __init__(self, dtype, steps, u, delta, A, B, C, D, bias, softplus):
+        self.steps, self.softplus = steps, softplus
+        self.u = _time_major(u, dtype)  # (L, G, B, E)
+        self.d = _time_major(delta, dtype)
+        if bias is not None:
+            self.d = self.d + bias.to(dtype).unsqueeze(1)
+        if softplus:
             self.d = F.softplus(self.d)
-        # (L, B, G, N) and (G, N, E)
-        self.B, self.C = (
-            t.permute(3, 0, 1, 2).to(self.dtype).contiguous() for t in (B, C))
-        A = A.to(self.dtype).reshape(self.groups, -1, A.shape[1])
-        self.A = A.transpose(1, 2).contiguous()
-        self.D = None if D is None else self._per_channel(D)
-        self.skip_grad = None
-        batch, channels = u.shape[:2]
-        self.T = chunk_length(batch, channels, A.shape[2])
-
-    def time_major(self, x):
-        x = x.permute(2, 0, 1).to(self.dtype).contiguous()
-        return x.unflatten(2, (self.groups, -1))
-
-    def _per_channel(self, x):
-        return x.to(self.dtype).reshape(self.groups, -1)
-
-    def batch_major(self, x, like):
-        return x.flatten(2).permute(1, 2, 0).to(like.dtype)
-
-    def group_major(self, x, like):
-        return x.permute(1, 2, 3, 0).to(like.dtype)
-
-    def chunks(self):
-        length = self.u.shape[0]
-        return [
-            slice(i, min(i + self.T, length))
-            for i in range(0, length, self.T)
+        self.B, self.C = _time_major(B, dtype), _time_major(C, dtype)
+        # (G, 1, N, E) and (G, 1, E)
+        self.A = A.to(dtype).transpose(1, 2).contiguous().unsqueeze(1)
+        self.D = None if D is None else D.to(dtype).unsqueeze(1)
+        self.du = self.d * self.u
+        groups, batch, channels = self.u.shape[1:]
+        state = (batch, A.shape[2], channels)
+        # slot 0 holds the state before the chunk
+        self.states = self.u.new_zeros(steps + 1, groups, *state)
+        self.decay = self.u.new_empty(steps, self.d.shape[1], *state)
+        length = len(self.u)
+        self.last = (length - 1) % steps + 1
+        self.parts = [
+            slice(i, min(i + steps, length)) for i in range(0, length, steps)
         ]
 
-    def buffer(self):
-        _, batch, groups, channels = self.u.shape
-        return self.u.new_empty(
-            min(self.T, self.u.shape[0]), batch, groups, self.A.shape[1],
-            channels)
-
-
-def _states(seq, part, h, decay, states):
-    """Fill decay a_t and states h_t (T, B, G, N, E) of one chunk."""
-    d = seq.d[part]
-    torch.mul(d.unsqueeze(3), seq.A, out=decay).exp_()
-    torch.mul((d * seq.u[part]).unsqueeze(3),
-              seq.B[part].unsqueeze(4),
-              out=states)
-    for a_t, x_t in zip(decay, states):
-        h = x_t.addcmul_(a_t, h)
-    return h
-
-
-def _read_out(seq, part, states):
-    """y_t = <C_t, h_t> + D u_t, shape (T, B, G, E)."""
-    y = torch.matmul(seq.C[part].unsqueeze(3), states).squeeze(3)
-    return y if seq.D is None else y.addcmul_(seq.D, seq.u[part])
-
-
-def _forward(seq):
-    decay, states = seq.buffer(), seq.buffer()
-    y, parts = torch.empty_like(seq.u), seq.chunks()
-    h = torch.zeros_like(states[0])
-    starts = h.new_empty(len(parts), *h.shape)
-    for i, part in enumerate(parts):
+    def compute_states(self, part: slice) -> Tensor:
+        """Fill decay a_t and states h_t of one chunk from slot 0 on."""
         steps = part.stop - part.start
-        starts[i] = h
-        # a copy, since the next chunk writes into the same buffer
-        h = _states(seq, part, h, decay[:steps], states[:steps]).clone()
-        y[part] = _read_out(seq, part, states[:steps])
-    return y, starts, h
+        decay, states = self.decay[:steps], self.states[1:steps + 1]
+        torch.mul(self.d[part].unsqueeze(3), self.A, out=decay).exp_()
+        torch.mul(
+            self.du[part].unsqueeze(3), self.B[part].unsqueeze(4), out=states)
+        h = self.states[0]
+        for a_t, h_t in zip(decay.unbind(0), states.unbind(0)):
+            h = h_t.addcmul_(a_t, h)
+        return states
 
+    def read_out(self, part: slice, states: Tensor) -> Tensor:
+        """y_t = <C_t, h_t> + D u_t, shape (T, G, B, E)."""
+        y = _sum_states(self.C[part], states)
+        return y if self.D is None else y.addcmul_(self.D, self.u[part])
 
-def _backward(seq, dout, z, starts):
-    du, dd = torch.empty_like(seq.u), torch.empty_like(seq.u)
-    dB, dC = torch.empty_like(seq.B), torch.empty_like(seq.C)
-    dA = torch.zeros_like(seq.A)
-    dz = None if z is None else torch.empty_like(dout)
-    if z is not None:
-        z = seq.time_major(z)
-        gate = torch.sigmoid(z)
-    dy = dout if z is None else dout * z * gate
-    decay, states, g, w = (seq.buffer() for _ in range(4))
-    carry = torch.zeros_like(starts[0])  # a_{t+1} g_{t+1} of the next chunk
-    for part, start in reversed(list(zip(seq.chunks(), starts))):
-        steps = part.stop - part.start
-        a, h, g_, w_ = (x[:steps] for x in (decay, states, g, w))
-        _states(seq, part, start, a, h)
-        if z is not None:
-            slope = gate[part] * (1 + z[part] * (1 - gate[part]))
-            dz[part] = dout[part] * _read_out(seq, part, h) * slope
-        torch.mul(dy[part].unsqueeze(3), seq.C[part].unsqueeze(4), out=g_)
-        for t in range(steps - 1, -1, -1):
-            torch.mul(a[t], g_[t].add_(carry), out=carry)
-        d, u = seq.d[part], seq.u[part]
-        dC[part] = torch.matmul(h, dy[part].unsqueeze(4)).squeeze(4)
-        dB[part] = torch.matmul(g_, (d * u).unsqueeze(4)).squeeze(4)
-        s = torch.matmul(seq.B[part].unsqueeze(3), g_).squeeze(3)
-        torch.mul(g_, a, out=w_)
-        w_[0] *= start
-        w_[1:] *= h[:-1]
-        du[part] = d * s
-        dd[part] = (u * s).add_((w_ * seq.A).sum(3))
-        dA += w_.mul_(d.unsqueeze(3)).sum((0, 1))
-    if seq.D is not None:
-        seq.skip_grad = (dy * seq.u).sum((0, 1))
-        du.addcmul_(seq.D, dy)
-    return du, dd, dA, dB, dC, dz
+    def forward(self, gate: Optional[Tensor], out: Tensor) -> Tensor:
+        """Write the output and return the states at the chunk starts."""
+        starts = self.u.new_empty(len(self.parts), *self.states.shape[1:])
+        for i, part in enumerate(self.parts):
+            if i:
+                self.states[0] = self.states[self.steps]
+            starts[i] = self.states[0]
+            y = self.read_out(part, self.compute_states(part))
+            out[part] = y if gate is None else y.mul_(F.silu(gate[part]))
+        return starts
+
+    def backward(self, dout: Tensor, gate: Optional[Tensor], starts: Tensor,
+                 grads: dict) -> None:
+        """Write or add the gradients named in ``grads``."""
+        adjoints = torch.empty_like(self.states[1:])
+        carry = None  # a_{t+1} g_{t+1} of the chunk after
+        for part, start in zip(reversed(self.parts), reversed(starts)):
+            self.states[0] = start
+            states = self.compute_states(part)
+            dy = dout[part]
+            if gate is not None:
+                dy = self._gate_backward(part, states, dy, gate[part], grads)
+            g = adjoints[:len(dy)]
+            carry = self._adjoints(part, dy, g, carry)
+            self._step_grads(part, dy, states, g, grads)
+
+    def _gate_backward(self, part, states, dout, z, grads):
+        sigmoid = z.sigmoid()
+        if 'z' in grads:
+            slope = sigmoid * (1 + z * (1 - sigmoid))
+            grads['z'][part] = self.read_out(part, states) * slope * dout
+        return dout * z * sigmoid
+
+    def _adjoints(self, part, dy, g, carry):
+        """Fill g_t of one chunk; return a_t g_t of its first step."""
+        torch.mul(dy.unsqueeze(3), self.C[part].unsqueeze(4), out=g)
+        if carry is not None:
+            g[-1].add_(carry)
+        decay: List[Tensor] = list(self.decay[:len(g)].unbind(0))
+        steps = g.unbind(0)
+        for t in range(len(steps) - 1, 0, -1):
+            steps[t - 1].addcmul_(decay[t], steps[t])
+        return decay[0] * steps[0]
+
+    def _step_grads(self, part, dy, states, g, grads):
+        d, u = self.d[part], self.u[part]
+        if 'C' in grads:
+            grads['C'][part] = _sum_channels(dy, states)
+        if 'B' in grads:
+            grads['B'][part] = _sum_channels(self.du[part], g)
+        s = _sum_states(self.B[part], g)
+        if 'u' in grads:
+            du = d * s
+            if self.D is not None:
+                du.addcmul_(self.D, dy)
+            grads['u'][part] = du
+        if 'D' in grads:
+            grads['D'] += (dy * u).sum((0, 2)).sum_to_size(grads['D'].shape)
+        if grads.keys() & {'delta', 'A', 'bias'}:
+            w = g.mul_(self.decay[:len(g)]).mul_(self.states[:len(g)])
+            s = s.mul_(u)
+            if self.d.shape[1] < w.shape[1]:
+                w, s = w.sum(1, keepdim=True), s.sum(1, keepdim=True)
+            self._decay_grads(part, d, s, w, grads)
+
+    def _decay_grads(self, part, d, dd, w, grads):
+        if grads.keys() & {'delta', 'bias'}:
+            scaled = torch.mul(w, self.A, out=self.decay[:len(w)])
+            dd = dd.add_(scaled.sum(3))
+            if self.softplus:
+                dd.mul_(torch.expm1(-d).neg_())  # sigmoid of the raw value
+        if 'delta' in grads:
+            grads['delta'][part] = dd
+        if 'bias' in grads:
+            grads['bias'] += dd.sum((0, 2)).sum_to_size(grads['bias'].shape)
+        if 'A' in grads:
+            grads['A'] += w.mul_(d.unsqueeze(3)).sum((0, 2))

@@ -7,6 +7,7 @@ from typing import Optional
 
 from mmengine.logging import print_log
 
+#: Newer releases of mamba-ssm leave the scan's extension out by default.
 INSTALL = ('MAMBA_KEEP_CUDA_BUILD=TRUE pip install --no-build-isolation '
            'mamba-ssm causal-conv1d')
 
@@ -27,15 +28,25 @@ def load_extension(name: str, *needed: str) -> Optional[ModuleType]:
     """
     try:
         module = import_module(name)
-        missing = [n for n in needed if not hasattr(module, n)]
-        if not missing:
-            return module
-        reason = f'it lacks {missing}'
-    except (ImportError, OSError) as error:
-        reason = str(error)
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        warn_unusable(name, str(error))
+        return None
+    missing = [n for n in needed if not hasattr(module, n)]
+    if missing:
+        warn_unusable(name, f'it lacks {", ".join(missing)}')
+        return None
+    return module
+
+
+def warn_unusable(name: str, reason: str) -> None:
+    """Warn that an extension cannot be used, and how to build it.
+
+    Args:
+        name (str): Module name.
+        reason (str): What went wrong.
+    """
     print_log(
-        f"The CUDA extension '{name}' cannot be used ({reason}); a slower "
-        f'back end runs instead. To build it for this torch: {INSTALL}',
+        f"The CUDA extension '{name}' cannot be used ({reason}); slower "
+        f'PyTorch code runs instead. To build it for this torch: {INSTALL}',
         logger='current',
         level=logging.WARNING)
-    return None

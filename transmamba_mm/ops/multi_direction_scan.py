@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .flops import note_scan
 from .scan_order import ScanOrders
-from .selective_scan import selective_scan
+from .selective_scan import scan_groups
 
 
 def multi_direction_scan(x: Tensor,
@@ -56,60 +56,106 @@ def multi_direction_scan(x: Tensor,
         merge.
 
     Raises:
-        ValueError: If ``merge`` is unknown.
+        ValueError: If ``merge`` is unknown or shapes do not agree.
     """
     if merge not in ('sum', 'mean'):
         raise ValueError(f"merge='{merge}' is unknown; use 'sum' or 'mean'.")
-    m, (batch, *_, e, length) = len(orders.names), x.shape
+    _check(x, A, orders, dict(delta=delta, B=B, C=C))
     note_scan(
-        batch=batch,
-        channels=e,
-        length=length,
+        batch=x.shape[0],
+        channels=x.shape[-2],
+        length=x.shape[-1],
         d_state=A.shape[-1],
-        directions=m,
+        directions=len(orders.names),
         with_skip=D is not None,
         with_gate=z is not None)
-    x = _in_scan_order(x, orders)
-    if params_in_scan_order:
-        delta, B, C = (_per_direction(t, m) for t in (delta, B, C))
-    else:
-        delta, B, C = (_in_scan_order(t, orders) for t in (delta, B, C))
-    y = selective_scan(
-        x.flatten(1, 2),
-        delta.flatten(1, 2),
-        A.repeat(m, 1) if A.dim() == 2 else A.flatten(0, 1),
-        B,
-        C,
-        _flat(D, m),
-        delta_bias=_flat(delta_bias, m),
+    orders = orders.to(x.device)
+    # (batch, M or 1, ., L)
+    x, delta, B, C = (
+        t.unsqueeze(1) if t.dim() == 3 else t for t in (x, delta, B, C))
+    x = _Permute.apply(x, orders.index, orders.inverse)
+    if not params_in_scan_order:
+        delta, B, C = (
+            _Permute.apply(t, orders.index, orders.inverse)
+            for t in (delta, B, C))
+    y, _ = scan_groups(
+        x,
+        delta,
+        A.unsqueeze(0) if A.dim() == 2 else A,
+        *(t.expand(-1, len(orders.names), -1, -1) for t in (B, C)),
+        _rows(D),
+        delta_bias=_rows(delta_bias),
         delta_softplus=True,
         backend=backend)
-    y = _gather(y.unflatten(1, (m, e)), orders.inverse)
-    gate = 1. if z is None else F.silu(z)
-    merged = (y.sum(1) if merge == 'sum' else y.mean(1)) * gate
-    if not record:
-        return merged, None
-    return merged, y.transpose(0, 1) * gate
+    y = _Permute.apply(y, orders.inverse, orders.index)
+    merged = y.sum(1) if merge == 'sum' else y.mean(1)
+    if z is None:
+        return merged, y.transpose(0, 1) if record else None
+    gate = F.silu(z)
+    return merged * gate, y.transpose(0, 1) * gate if record else None
 
 
-def _per_direction(x: Tensor, m: int) -> Tensor:
-    """(batch, ., L) or (batch, M, ., L) -> (batch, M, ., L)."""
-    return x.unsqueeze(1).expand(-1, m, -1, -1) if x.dim() == 3 else x
+class _Permute(torch.autograd.Function):
+    """Pick tokens direction by direction.
 
+    Args: x (batch, M or 1, E, L), index and its inverse (M, L). Returns
+    (batch, M, E, L). The gradient is a gather too, by the inverse, where
+    plain indexing would add up with atomics.
+    """
 
-def _in_scan_order(x: Tensor, orders: ScanOrders) -> Tensor:
-    return _gather(_per_direction(x, len(orders.names)), orders.index)
+    @staticmethod
+    def forward(ctx, x, index, inverse):
+        ctx.save_for_backward(index, inverse)
+        ctx.shared = x.shape[1] < len(index)
+        gather = _gather if x.is_cuda else _gather_rows
+        return gather(x, index)
+
+    @staticmethod
+    def backward(ctx, grad):
+        index, inverse = ctx.saved_tensors
+        grad = _Permute.apply(grad, inverse, index)
+        return (grad.sum(1, keepdim=True) if ctx.shared else grad), None, None
 
 
 def _gather(x: Tensor, index: Tensor) -> Tensor:
-    """Pick tokens direction by direction, x (batch, M, ., L)."""
-    return torch.stack(
-        [part.index_select(-1, i) for part, i in zip(x.unbind(1), index)],
-        dim=1)
+    """Gather along the last axis, contiguous there: one kernel on a card."""
+    shape = (x.shape[0], len(index), *x.shape[2:])
+    index = index[None, :, None].expand(shape)
+    return x.expand(shape).gather(-1, index)
 
 
-def _flat(x: Optional[Tensor], m: int) -> Optional[Tensor]:
-    """([M,] E) -> (M * E,)."""
-    if x is None:
-        return None
-    return x.repeat(m) if x.dim() == 1 else x.flatten()
+def _gather_rows(x: Tensor, index: Tensor) -> Tensor:
+    """Gather whole rows into the layout (L, M, batch, E).
+
+    It is the layout that the chunked scan works in.
+    """
+    batch, given, channels, length = x.shape
+    m = len(index)
+    rows = x.permute(3, 1, 0, 2).reshape(length * given, batch * channels)
+    index = index.t()  # (L, M)
+    if given == m:
+        index = index * m + torch.arange(m, device=index.device)
+    rows = rows.index_select(0, index.flatten())
+    return rows.view(length, m, batch, channels).permute(2, 1, 3, 0)
+
+
+def _check(x: Tensor, A: Tensor, orders: ScanOrders, others: dict) -> None:
+    """Refuse what would broadcast to something else than meant."""
+    m, length = orders.index.shape
+    if x.shape[-1] != length:
+        raise ValueError(f'multi_direction_scan: x has {x.shape[-1]} tokens, '
+                         f'the orders {length}.')
+    for name, t in dict(x=x, **others).items():
+        if t.dim() not in (3, 4) or t.dim() == 4 and t.shape[1] != m:
+            raise ValueError(
+                f'multi_direction_scan: {name} has the shape '
+                f'{tuple(t.shape)}; give (batch, ., {length}) or (batch, {m}, '
+                f'., {length}).')
+    if A.dim() not in (2, 3):
+        raise ValueError(f'multi_direction_scan: A has the shape '
+                         f'{tuple(A.shape)}; give (E, N) or ({m}, E, N).')
+
+
+def _rows(x: Optional[Tensor]) -> Optional[Tensor]:
+    """([M,] E) -> (M or 1, E)."""
+    return x.unsqueeze(0) if x is not None and x.dim() == 1 else x

@@ -1,11 +1,12 @@
 """Orders in which a scan visits the tokens of a picture.
 
 Glossary: M directions, L tokens in raster order. ``index[m, t]`` is the
-raster position that direction m visits at step t; ``inverse`` undoes it.
+raster position that direction m visits at step t; ``inverse`` undoes it. The
+tables are built once for each size and device.
 """
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Sequence, Tuple
+from typing import Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from torch import Tensor
 BIDIRECTIONAL_NAMES = ('forward', 'backward')
 CROSS_NAMES = ('row', 'column', 'row_reversed', 'column_reversed')
 SNAKE_NAMES = ('rows', 'rows_reversed', 'columns', 'columns_reversed')
+
+Device = Optional[Union[torch.device, str]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,68 +44,126 @@ class ScanOrders:
         """
         return cls(tuple(names), index, index.argsort(dim=1))
 
+    def to(self, device: Device) -> 'ScanOrders':
+        """Copy to a device; the copy is kept for the next call.
 
-@lru_cache(maxsize=128)
-def bidirectional_orders(length: int,
-                         device: torch.device = None) -> ScanOrders:
+        Args:
+            device (torch.device | str): Where the tables shall live.
+
+        Returns:
+            ScanOrders: Itself if it lives there already.
+        """
+        device = torch.device(device)
+        return self if self.index.device == device else _moved(self, device)
+
+
+def bidirectional_orders(length: int, device: Device = None) -> ScanOrders:
     """Forward and backward, as in ViM and VideoMamba.
 
     Args:
         length (int): Number of tokens L.
-        device (torch.device, optional): Where the tables live. Defaults to
-            None.
+        device (torch.device | str, optional): Where the tables live; None
+            means the CPU. Defaults to None.
 
     Returns:
         ScanOrders: M = 2.
+
+    Raises:
+        ValueError: If there are no tokens.
     """
-    forward = torch.arange(length, device=device)
-    return ScanOrders.from_index(BIDIRECTIONAL_NAMES,
-                                 torch.stack([forward, forward.flip(0)]))
+    _check_sizes(length=length)
+    return _bidirectional(length, torch.device(device or 'cpu'))
 
 
-@lru_cache(maxsize=128)
-def cross_orders(h: int, w: int, device: torch.device = None) -> ScanOrders:
+def cross_orders(h: int, w: int, device: Device = None) -> ScanOrders:
     """Rows, columns and their reverses, as in VMamba.
 
     Args:
         h (int): Rows.
         w (int): Columns.
-        device (torch.device, optional): Where the tables live. Defaults to
-            None.
+        device (torch.device | str, optional): Where the tables live; None
+            means the CPU. Defaults to None.
 
     Returns:
         ScanOrders: M = 4.
+
+    Raises:
+        ValueError: If there are no tokens.
     """
-    grid = torch.arange(h * w, device=device).reshape(h, w)
-    row, column = grid.flatten(), grid.t().flatten()
-    return ScanOrders.from_index(
-        CROSS_NAMES, torch.stack([row, column, row.flip(0), column.flip(0)]))
+    _check_sizes(h=h, w=w)
+    return _cross(h, w, torch.device(device or 'cpu'))
 
 
-@lru_cache(maxsize=128)
-def snake_orders(h: int, w: int, device: torch.device = None
-                 ) -> Tuple[ScanOrders, Tensor]:
+def snake_orders(h: int,
+                 w: int,
+                 device: Device = None) -> Tuple[ScanOrders, Tensor]:
     """Continuous scans that turn at the border, as in PlainMamba.
 
     Args:
         h (int): Rows.
         w (int): Columns.
-        device (torch.device, optional): Where the tables live. Defaults to
-            None.
+        device (torch.device | str, optional): Where the tables live; None
+            means the CPU. Defaults to None.
 
     Returns:
         Tuple[ScanOrders, Tensor]: M = 4 orders, and the move into each step
         (4, L): 0 start, 1 right, 2 left, 3 up, 4 down.
+
+    Raises:
+        ValueError: If there are no tokens.
     """
+    _check_sizes(h=h, w=w)
+    return _snakes(h, w, torch.device(device or 'cpu'))
+
+
+def _check_sizes(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f'Scan orders need {name} >= 1, got {size}.')
+
+
+# Tables made under inference mode could not be saved for a backward later.
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _moved(orders: ScanOrders, device: torch.device) -> ScanOrders:
+    return ScanOrders(orders.names, orders.index.to(device),
+                      orders.inverse.to(device))
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _bidirectional(length: int, device: torch.device) -> ScanOrders:
+    forward = torch.arange(length, device=device)
+    return ScanOrders.from_index(BIDIRECTIONAL_NAMES,
+                                 torch.stack([forward, forward.flip(0)]))
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _cross(h: int, w: int, device: torch.device) -> ScanOrders:
+    grid = torch.arange(h * w, device=device).reshape(h, w)
+    row, column = grid.flatten(), grid.t().flatten()
+    return ScanOrders.from_index(
+        CROSS_NAMES, torch.stack([row, column,
+                                  row.flip(0),
+                                  column.flip(0)]))
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _snakes(h: int, w: int, device: torch.device) -> Tuple[ScanOrders, Tensor]:
     grid = torch.arange(h * w, device=device).reshape(h, w)
     rows, columns = _snake(grid), _snake(grid.t())
     index = torch.stack([rows, rows.flip(0), columns, columns.flip(0)])
-    step = index[:, 1:] - index[:, :-1]
-    move = torch.zeros_like(index)
-    # with one column every step of w = 1 is a move down or up
-    for code, jump in ((1, 1), (2, -1), (3, -w), (4, w)):
-        move[:, 1:][step == jump] = code
-    return ScanOrders.from_index(SNAKE_NAMES, index), move
+    across, down = (index % w).diff(dim=1), (index // w).diff(dim=1)
+    moves = torch.zeros_like(index)
+    # right, left, up, down
+    for code, taken in enumerate((across > 0, across < 0, down < 0, down > 0),
+                                 1):
+        moves[:, 1:][taken] = code
+    return ScanOrders.from_index(SNAKE_NAMES, index), moves
 
 
 def _snake(grid: Tensor) -> Tensor:

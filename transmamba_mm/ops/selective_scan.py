@@ -30,8 +30,9 @@ def selective_scan(u: Tensor,
                    ) -> Union[Tensor, Tuple[Tensor, Tensor]]:
     """Run the selective scan (S6) with the argument layout of mamba-ssm.
 
-    The state is kept in float32 whatever the inputs' dtype, and in float64
-    for float64 inputs. Inputs may be strided views.
+    Paper: `Mamba <https://arxiv.org/abs/2312.00752>`_, section 3. The state
+    is kept in float32 whatever the inputs' dtype, and in float64 for float64
+    inputs. Inputs may be strided views.
 
     Args:
         u (Tensor): Input (batch, E, L).
@@ -45,8 +46,8 @@ def selective_scan(u: Tensor,
             silu(z). Defaults to None.
         delta_bias (Tensor, optional): Added to ``delta`` (E,). Defaults to
             None.
-        delta_softplus (bool): Whether ``delta`` goes through softplus.
-            Defaults to False.
+        delta_softplus (bool): Whether ``delta`` goes through softplus, which
+            is the identity above 20, as in mamba-ssm. Defaults to False.
         return_last_state (bool): Whether the last state is returned too; no
             gradient flows through it. Defaults to False.
         backend (str, optional): 'mamba_ssm', 'chunked' or 'reference'; None
@@ -55,19 +56,86 @@ def selective_scan(u: Tensor,
 
     Returns:
         Tensor | Tuple[Tensor, Tensor]: Output (batch, E, L) in u's dtype,
-        and the last state (batch, E, N) if asked for.
+        and the last state (batch, E, N) in float32 if asked for.
 
     Raises:
         ValueError: If shapes do not agree, or the back end is unknown.
+        TypeError: If an input is not a real floating-point tensor.
+        RuntimeError: If the forced back end cannot run these inputs.
     """
+    for name, x, dims in (('u', u, (3, )), ('A', A, (2, )), ('B', B, (3, 4)),
+                          ('C', C, (3, 4))):
+        if x.dim() not in dims:
+            raise ValueError(f'selective_scan: {name} has the shape '
+                             f'{tuple(x.shape)}; give {dims} dimensions.')
     B, C = (t.unsqueeze(1) if t.dim() == 3 else t for t in (B, C))
-    _check_shapes(u, delta, A, B, C, z)
-    name = backend or get_scan_backend(u)
-    _check_backend(name, 'the argument `backend`')
+    groups = B.shape[1]
+    if u.shape[1] % groups or groups == 0:
+        raise ValueError(f'selective_scan: {u.shape[1]} channels of u cannot '
+                         f'be cut into the {groups} groups of B.')
+
+    def cut(x: Optional[Tensor], dim: int) -> Optional[Tensor]:
+        if x is None or x.dim() <= dim or x.shape[dim] != u.shape[1]:
+            return x  # refused below
+        return x.unflatten(dim, (groups, -1))
+
+    out, last = scan_groups(
+        cut(u, 1), cut(delta, 1), cut(A, 0), B, C, cut(D, 0), cut(z, 1),
+        cut(delta_bias, 0), delta_softplus, backend)
+    out = out.flatten(1, 2)
+    return (out, last.detach().flatten(1, 2)) if return_last_state else out
+
+
+def scan_groups(u: Tensor,
+                delta: Tensor,
+                A: Tensor,
+                B: Tensor,
+                C: Tensor,
+                D: Optional[Tensor] = None,
+                z: Optional[Tensor] = None,
+                delta_bias: Optional[Tensor] = None,
+                delta_softplus: bool = False,
+                backend: Optional[str] = None) -> Tuple[Tensor, Tensor]:
+    """Run the scan on inputs that are cut into groups already.
+
+    ``delta``, A, D and ``delta_bias`` may have 1 in place of G: they are then
+    shared by all groups, and the chunked back end computes the decays once.
+
+    Args:
+        u (Tensor): Input (batch, G, E, L).
+        delta (Tensor): Step size (batch, G or 1, E, L).
+        A (Tensor): Decay rates (G or 1, E, N).
+        B (Tensor): Input weights (batch, G, N, L).
+        C (Tensor): Output weights (batch, G, N, L).
+        D (Tensor, optional): Skip weights (G or 1, E). Defaults to None.
+        z (Tensor, optional): Gate (batch, G, E, L). Defaults to None.
+        delta_bias (Tensor, optional): Shape (G or 1, E). Defaults to None.
+        delta_softplus (bool): Whether softplus is applied. Defaults to
+            False.
+        backend (str, optional): See :func:`selective_scan`. Defaults to
+            None.
+
+    Returns:
+        Tuple[Tensor, Tensor]: Output (batch, G, E, L) and last state
+        (batch, G, E, N).
+
+    Raises:
+        ValueError: If shapes do not agree, or the back end is unknown.
+        TypeError: If an input is not a real floating-point tensor.
+        RuntimeError: If the forced back end cannot run these inputs.
+    """
+    _check(u, dict(delta=delta, A=A, B=B, C=C, D=D, z=z, bias=delta_bias))
+    groups = u.shape[1]
+    rates = (delta.shape[1], A.shape[0],
+             1 if delta_bias is None else delta_bias.shape[0])
+    if max(rates) == groups > 1:  # shared altogether or not at all
+        delta = delta.expand(-1, groups, -1, -1)
+        A = A.expand(groups, -1, -1)
+        if delta_bias is not None:
+            delta_bias = delta_bias.expand(groups, -1)
+    name = _choose(u, A.shape[-1], backend)
     _report(name, u.device.type)
-    out, last = BACKENDS[name](u, delta, A, B, C, D, z, delta_bias,
-                               delta_softplus)
-    return (out, last.detach()) if return_last_state else out
+    return BACKENDS[name](u, delta, A, B, C, D, z, delta_bias, delta_softplus)
 
 
 def set_scan_backend(name: Optional[str]) -> None:
@@ -75,7 +143,8 @@ def set_scan_backend(name: Optional[str]) -> None:
 
     Args:
         name (str, optional): 'mamba_ssm', 'chunked' or 'reference'; None
-            goes back to the choice by device.
+            goes back to the environment variable TRANSMAMBA_SCAN_BACKEND or,
+            if that is not set, to the choice by device.
 
     Raises:
         ValueError: If the name is unknown.
@@ -86,21 +155,59 @@ def set_scan_backend(name: Optional[str]) -> None:
     _forced = name
 
 
-def get_scan_backend(u: Tensor) -> str:
-    """Tell which back end an input would run on.
+def get_scan_backend(where: Union[Tensor, torch.device, str] = 'cpu') -> str:
+    """Tell which back end a scan would run on.
 
     Args:
-        u (Tensor): Input of the scan.
+        where (Tensor | torch.device | str): Input of the scan, or its
+            device. Defaults to 'cpu'.
 
     Returns:
         str: The one forced by :func:`set_scan_backend` or by the environment
         variable TRANSMAMBA_SCAN_BACKEND, or else the best for the device.
+
+    Raises:
+        ValueError: If the environment variable holds an unknown name.
     """
-    forced = _forced or os.environ.get(ENVIRONMENT_VARIABLE)
-    if forced:
-        _check_backend(forced, ENVIRONMENT_VARIABLE)
+    forced = _get_forced()
+    if forced is not None:
         return forced
-    return 'mamba_ssm' if mamba_ssm.is_available(u) else 'chunked'
+    if isinstance(where, Tensor):
+        return _best(where.device, where.dtype)
+    return _best(torch.device(where), torch.float32)
+
+
+def _get_forced() -> Optional[str]:
+    if _forced is not None:
+        return _forced
+    name = os.environ.get(ENVIRONMENT_VARIABLE) or None
+    if name is not None:
+        _check_backend(name, f'the environment variable '
+                       f'{ENVIRONMENT_VARIABLE}')
+    return name
+
+
+def _best(device: torch.device, dtype: torch.dtype, d_state: int = 1) -> str:
+    # asked on the device type first, so that a CPU run probes nothing
+    return ('chunked' if mamba_ssm.why_not(device, dtype, d_state) else
+            'mamba_ssm')
+
+
+def _choose(u: Tensor, d_state: int, backend: Optional[str]) -> str:
+    """Name the back end of one call; an unusable forced one is an error."""
+    if backend is not None:
+        _check_backend(backend, 'the argument `backend`')
+    name = backend or _get_forced()
+    if name is None:
+        return _best(u.device, u.dtype, d_state)
+    if name == 'mamba_ssm':
+        reason = mamba_ssm.why_not(u.device, u.dtype, d_state)
+        if reason:
+            raise RuntimeError(
+                f"The scan back end 'mamba_ssm' is forced, but {reason}. "
+                "Force 'chunked' or none by set_scan_backend or "
+                f'{ENVIRONMENT_VARIABLE}.')
+    return name
 
 
 def _check_backend(name: str, where: str) -> None:
@@ -109,31 +216,43 @@ def _check_backend(name: str, where: str) -> None:
                          f'of {sorted(BACKENDS)}.')
 
 
-def _check_shapes(u, delta, A, B, C, z) -> None:
-    batch, channels, length = u.shape
-    groups, d_state = B.shape[1], A.shape[1]
-    wanted = dict(
-        delta=(delta, (batch, channels, length)),
-        A=(A, (channels, d_state)),
-        B=(B, (batch, groups, d_state, length)),
-        C=(C, (batch, groups, d_state, length)))
-    if z is not None:
-        wanted['z'] = (z, (batch, channels, length))
-    for name, (tensor, shape) in wanted.items():
-        if tuple(tensor.shape) != shape:
+def _check(u: Tensor, others: dict) -> None:
+    """Refuse inputs that do not fit u (batch, G, E, L)."""
+    batch, groups, channels, length = u.shape
+    d_state = others['A'].shape[-1]
+    if not length:
+        raise ValueError('selective_scan: u has no time steps, shape '
+                         f'{tuple(u.shape)}.')
+    per_channel = {(groups, channels), (1, channels)}
+    weights = {(batch, groups, d_state, length)}
+    allowed = dict(
+        delta={(batch, g, channels, length)
+               for g in (groups, 1)},
+        A={(groups, channels, d_state), (1, channels, d_state)},
+        B=weights,
+        C=weights,
+        D=per_channel,
+        z={tuple(u.shape)},
+        bias=per_channel)
+    for name, x in dict(u=u, **others).items():
+        if x is None:
+            continue
+        if not x.is_floating_point():
+            raise TypeError(f'selective_scan: {name} is {x.dtype}; give a '
+                            'real floating-point tensor.')
+        if x.device != u.device:
+            raise ValueError(f'selective_scan: {name} is on {x.device}, u on '
+                             f'{u.device}.')
+        if name != 'u' and tuple(x.shape) not in allowed[name]:
             raise ValueError(
-                f'selective_scan: {name} has the shape '
-                f'{tuple(tensor.shape)}, but {shape} goes with u of shape '
-                f'{tuple(u.shape)} and {d_state} states.')
-    if channels % groups:
-        raise ValueError(f'selective_scan: {channels} channels cannot be cut '
-                         f'into {groups} groups.')
+                f'selective_scan: {name} has the shape {tuple(x.shape)}, but '
+                f'{" or ".join(map(str, sorted(allowed[name])))} goes with u '
+                f'of shape {tuple(u.shape)} (batch, groups, channels, steps) '
+                f'and {d_state} states.')
 
 
 @lru_cache(maxsize=None)
 def _report(name: str, device: str) -> None:
-    """Log the back end once."""
-    torch_threads = f', {torch.get_num_threads()} threads' * (device == 'cpu')
+    """Log a back end once."""
     print_log(
-        f"Selective scan: back end '{name}' on {device}{torch_threads}.",
-        logger='current')
+        f"Selective scan: back end '{name}' on {device}.", logger='current')
