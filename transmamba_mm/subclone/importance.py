@@ -3,14 +3,15 @@
 A unit is one channel of the residual stream (the same set everywhere), one
 attention channel of a layer, or one hidden unit of a layer.
 """
-from typing import Dict, Optional
+from typing import Dict, List, Optional, Tuple
 
 import torch
 from torch import Tensor
 
 State = Dict[str, Tensor]
 
-#: Axis of the residual stream in each canonical tensor.
+#: Axis of the residual stream in each canonical tensor. The head is left out:
+#: fine-tuning replaces it, which says nothing about the channels.
 _RESIDUAL_AXIS = {
     'patch_embed.weight': 0,
     'patch_embed.bias': 0,
@@ -30,7 +31,12 @@ _RESIDUAL_AXIS = {
     'fc2.bias': 0,
     'final_norm.weight': 0,
     'final_norm.bias': 0,
-    'head.weight': 1,
+}
+
+#: Tensors, and their axes, that score the hidden units of a layer.
+_HIDDEN_PARTS: Dict[str, Tuple[Tuple[str, int], ...]] = {
+    'inner': (('v', 0), ('o', 1)),
+    'mlp': (('fc1', 0), ('fc2', 1)),
 }
 
 
@@ -39,28 +45,35 @@ def unit_scores(tensor: Tensor,
                 pretrained: Optional[Tensor] = None) -> Tensor:
     """Score the units along one axis of a tensor; high is important.
 
+    Each tensor's scores are divided by their mean size, so that all tensors
+    of a model count alike when their scores are averaged (our choice).
+
     Args:
         tensor (Tensor): Weights of the teacher.
         axis (int): Axis whose units are scored.
         pretrained (Tensor, optional): The same weights before fine-tuning.
             With them, the score is minus the relative change
-            mean |W - W_pre| / mean |W_pre| (TransMamba: units that change
-            little are important; the formula is our choice). Without, it is
-            mean |W| over its mean (our choice). Defaults to None.
+            mean |W - W_pre| / mean |W_pre| of the unit (TransMamba: units
+            that change little are important; the formula is our choice).
+            Without, it is mean |W| (our choice). Defaults to None.
 
     Returns:
         Tensor: Scores (n,), float64.
     """
     other = [a for a in range(tensor.dim()) if a != axis]
 
-    def mean(x):
+    def mean(x: Tensor) -> Tensor:
         return x.double().abs().mean(other) if other else x.double().abs()
 
     if pretrained is None:
         score = mean(tensor)
-        return score / score.mean().clamp(min=1e-12)
-    change = mean(tensor.double() - pretrained.double())
-    return -change / mean(pretrained).clamp(min=1e-12)
+    else:
+        before = mean(pretrained)
+        # a unit near zero has no relative change: 1 % of the mean is its floor
+        floor = (0.01 * before.mean()).clamp(min=1e-12)
+        score = -mean(tensor.double() - pretrained.double()) / before.clamp(
+            min=floor)
+    return score / score.abs().mean().clamp(min=1e-12)
 
 
 def residual_scores(teacher: State,
@@ -69,8 +82,8 @@ def residual_scores(teacher: State,
 
     Args:
         teacher (Dict[str, Tensor]): Canonical weights.
-        pretrained (Dict[str, Tensor], optional): Before fine-tuning. Defaults
-            to None.
+        pretrained (Dict[str, Tensor], optional): Before fine-tuning. Tensors
+            of another shape are passed over. Defaults to None.
 
     Returns:
         Tensor: Scores (d_t,), the mean over the tensors.
@@ -95,7 +108,8 @@ def best_units(scores: Tensor, count: int) -> Tensor:
         count (int): How many; all if there are no more.
 
     Returns:
-        Tensor: Sorted indices (min(n, count),).
+        Tensor: Sorted indices (min(n, count),). Of equal scores the first
+        win.
     """
     if count >= len(scores):
         return torch.arange(len(scores))
@@ -125,3 +139,109 @@ def best_head_units(scores: Tensor, count: int, num_heads: int) -> Tensor:
         head = order[whole]
         picked.append(channels[head][best_units(by_head[head], rest)])
     return torch.cat(picked).sort().values
+
+
+class UnitSelector:
+    """Choose units of one teacher, once for each stream.
+
+    Args:
+        teacher (Dict[str, Tensor]): Canonical weights.
+        pretrained (Dict[str, Tensor], optional): Before fine-tuning. Defaults
+            to None.
+        num_heads (int, optional): Attention heads; None means one for 64
+            channels, or one in all if that does not fit. Defaults to None.
+
+    Raises:
+        ValueError: If ``pretrained`` is of another architecture.
+    """
+
+    def __init__(self,
+                 teacher: State,
+                 pretrained: Optional[State] = None,
+                 num_heads: Optional[int] = None) -> None:
+        if pretrained is not None:
+            check_same_blocks(teacher, pretrained)
+        self.teacher = teacher
+        self.pretrained = pretrained
+        self.num_heads = num_heads
+        self._chosen: Dict[Tuple[str, str, int], Tensor] = {}
+
+    def choose(self, axis: str, layer: str, count: int) -> Tensor:
+        """Choose units.
+
+        Args:
+            axis (str): 'residual', 'inner' or 'mlp'.
+            layer (str): Teacher layer such as 'layers.3'; of no account for
+                'residual'.
+            count (int): How many.
+
+        Returns:
+            Tensor: Sorted indices (count,), the same at each call.
+        """
+        key = (axis, '' if axis == 'residual' else layer, count)
+        if key not in self._chosen:
+            self._chosen[key] = self._rank(*key)
+        return self._chosen[key]
+
+    def _rank(self, axis: str, layer: str, count: int) -> Tensor:
+        if axis == 'residual':
+            scores = residual_scores(self.teacher, self.pretrained)
+        else:
+            scores = torch.stack(self._hidden_scores(axis, layer)).mean(0)
+        if self.pretrained is not None and not scores.any():
+            raise ValueError(
+                'The two teacher checkpoints hold the same weights in '
+                f"{layer or 'the residual stream'}, so no unit can be "
+                'preferred: leave `pretrained_checkpoint` of '
+                'WeightSubcloneHook in custom_hooks out, or give the file '
+                'from before the fine-tuning.')
+        if axis == 'inner':
+            return best_head_units(scores, count, self._heads(len(scores)))
+        return best_units(scores, count)
+
+    def _hidden_scores(self, axis: str, layer: str) -> List[Tensor]:
+        scores = []
+        for part, position in _HIDDEN_PARTS[axis]:
+            name = f'{layer}.{part}.weight'
+            if name in self.teacher:
+                before = (self.pretrained or {}).get(name)
+                scores.append(
+                    unit_scores(self.teacher[name], position, before))
+        return scores
+
+    def _heads(self, channels: int) -> int:
+        if self.num_heads is None:
+            return channels // 64 if channels % 64 == 0 else 1
+        if self.num_heads < 1 or channels % self.num_heads:
+            raise ValueError(
+                f'WeightSubcloneHook.plan.num_heads={self.num_heads} does '
+                f"not divide the teacher's {channels} attention channels.")
+        return self.num_heads
+
+
+def check_same_blocks(teacher: State, pretrained: State) -> None:
+    """Check that two teacher files are of one architecture.
+
+    Args:
+        teacher (Dict[str, Tensor]): Canonical weights.
+        pretrained (Dict[str, Tensor]): Canonical weights.
+
+    Raises:
+        ValueError: If a tensor of a block is missing or of another shape.
+    """
+
+    def shapes(state: State) -> Dict[str, tuple]:
+        return {
+            k: tuple(v.shape)
+            for k, v in state.items() if k.startswith('layers.')
+        }
+
+    here, there = shapes(teacher), shapes(pretrained)
+    for name in {**here, **there}:
+        if here.get(name) != there.get(name):
+            raise ValueError(
+                '`pretrained_checkpoint` of WeightSubcloneHook in '
+                'custom_hooks is of another architecture than `checkpoint`: '
+                f"'{name}' is {there.get(name, 'missing')} against "
+                f"{here.get(name, 'missing')}. Give the file from which "
+                '`checkpoint` was fine-tuned, or leave it out.')

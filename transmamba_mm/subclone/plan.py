@@ -1,11 +1,15 @@
 """Which student tensor is cloned from which teacher tensor."""
 import difflib
+import re
 from dataclasses import dataclass, field, fields
-from typing import List, Optional, Sequence, Tuple, Union
+from typing import Iterable, List, Optional, Sequence, Tuple, Union
+
+from .teacher_state import CANONICAL_NAMES
 
 #: Meaning of a tensor's axis: 'residual' is the residual stream, 'inner' the
 #: attention heads' channels, 'mlp' the hidden units, 'keep' all others.
 AXES = ('residual', 'inner', 'mlp', 'keep')
+KINDS = ('plain', 'tokens', 'kernel')
 
 
 @dataclass(frozen=True)
@@ -29,10 +33,22 @@ class Rule:
     half: bool = False
     kind: str = 'plain'
 
-    @property
-    def targets(self) -> List[str]:
-        """List[str]: The alternatives."""
-        return self.target.split('|')
+    def match(self, name: str) -> Optional['re.Match']:
+        """Compare the target with a student tensor's name.
+
+        Args:
+            name (str): Student tensor.
+
+        Returns:
+            re.Match, optional: Its group 1 is the block's number, if the
+            target has one. None if the rule is for other tensors.
+        """
+        for target in self.target.split('|'):
+            pattern = re.escape(target).replace(r'\{i\}', r'(\d+)')
+            match = re.fullmatch(pattern, name)
+            if match:
+                return match
+        return None
 
 
 def _pair(target: str, source: str, axes: Tuple[str, ...],
@@ -49,13 +65,13 @@ def _pair(target: str, source: str, axes: Tuple[str, ...],
 
 
 _SAFE = [
-    *_pair('patch_embed.proj', 'patch_embed',
-           ('residual', 'keep', 'keep', 'keep'), kind='kernel'),
+    *_pair(
+        'patch_embed.proj',
+        'patch_embed', ('residual', 'keep', 'keep', 'keep'),
+        kind='kernel'),
     Rule('cls_token', 'cls_token', ('keep', 'keep', 'residual')),
     Rule(
-        'pos_embed',
-        'pos_embed', ('keep', 'keep', 'residual'),
-        kind='tokens'),
+        'pos_embed', 'pos_embed', ('keep', 'keep', 'residual'), kind='tokens'),
     *_pair('layers.{i}.norm', 'layers.{i}.norm1', ('residual', )),
     *_pair('layers.{i}.norm2', 'layers.{i}.norm2', ('residual', )),
     *_pair('layers.{i}.mlp.fc1', 'layers.{i}.fc1', ('mlp', 'residual')),
@@ -99,12 +115,14 @@ class SubclonePlan:
             - 'none': nothing.
 
             Defaults to 'safe'.
-        exclude (Sequence[str]): Student tensors to leave alone, as parts of
-            their names, such as 'pos_embed' or 'layers.0.'. Defaults to ().
+        exclude (str | Sequence[str]): Student tensors to leave alone, as
+            parts of their names, such as 'pos_embed' or 'layers.0.'.
+            Defaults to ().
         rules (Sequence[dict]): Further rules, as dicts of :class:`Rule`'s
-            arguments. Defaults to ().
-        first_n (int, optional): Only the first so many student blocks are
-            cloned; None means half of them, -1 all. Defaults to None.
+            arguments; they go before the preset's. Defaults to ().
+        first_n (int | str, optional): Only the first so many student blocks
+            are cloned, and all that is no block; None means half of them,
+            -1 or 'all' all. Defaults to None.
         depth_map (str | Sequence[int]): 'proportional' clones student block
             l of N_s from teacher block floor(l * N_t / N_s); a sequence names
             one teacher block a student block. Defaults to 'proportional'.
@@ -113,23 +131,32 @@ class SubclonePlan:
             of the output. Defaults to False.
         num_heads (int, optional): Attention heads of the teacher, which are
             kept whole; None means one for 64 channels. Defaults to None.
+        teacher_grid (Tuple[int, int], optional): Rows and columns of the
+            teacher's position embedding; None means the student's if the
+            number of positions agrees, and else a square. Defaults to None.
+
+    Raises:
+        ValueError: On an unknown preset or a wrong rule.
     """
     preset: str = 'safe'
-    exclude: Sequence[str] = ()
-    rules: Sequence[Union[Rule, dict]] = ()
-    first_n: Optional[int] = None
+    exclude: Union[str, Sequence[str]] = ()
+    rules: Sequence[dict] = ()
+    first_n: Union[int, str, None] = None
     depth_map: Union[str, Sequence[int]] = 'proportional'
     rescale: bool = False
     num_heads: Optional[int] = None
+    teacher_grid: Optional[Tuple[int, int]] = None
     all_rules: List[Rule] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
             raise ValueError(
                 f"WeightSubcloneHook.plan: preset '{self.preset}' is unknown; "
-                f'use one of {sorted(PRESETS)}, or a dict with the keys '
-                f'{self.keys()}.')
-        own = [r if isinstance(r, Rule) else _read_rule(r) for r in self.rules]
+                f'use one of {sorted(PRESETS)}, a list of rules, or a dict '
+                f'with the keys {self.keys()}.')
+        if isinstance(self.exclude, str):
+            self.exclude = (self.exclude, )
+        own = [_read_rule(rule) for rule in self.rules]
         self.all_rules = own + list(PRESETS[self.preset])
 
     @classmethod
@@ -142,33 +169,61 @@ class SubclonePlan:
         return [f.name for f in fields(cls) if f.init]
 
     @classmethod
-    def from_config(cls, plan: Union[str, dict, 'SubclonePlan'],
+    def from_config(cls, plan: Union[str, dict, Sequence[dict]],
                     **kwargs) -> 'SubclonePlan':
         """Read a plan from a config.
 
         Args:
-            plan (str | dict | SubclonePlan): Name of a preset, or a dict of
-                this class's arguments.
-            **kwargs: Arguments that the plan does not give itself.
+            plan (str | dict | Sequence[dict]): Name of a preset, a dict of
+                this class's arguments, or rules alone.
+            **kwargs: Arguments for what the plan does not give itself.
 
         Returns:
             SubclonePlan: The plan.
 
         Raises:
             ValueError: On an unknown preset, key or rule.
+            TypeError: If ``plan`` is something else.
         """
-        if isinstance(plan, SubclonePlan):
-            return plan
         if isinstance(plan, str):
             plan = dict(preset=plan)
+        elif isinstance(plan, (list, tuple)):
+            plan = dict(preset='none', rules=plan)
+        elif not isinstance(plan, dict):
+            raise TypeError(
+                f'WeightSubcloneHook.plan={plan!r} must be one of '
+                f'{sorted(PRESETS)}, a list of rules, or a dict with the keys '
+                f'{cls.keys()}.')
         for key in plan:
             if key not in cls.keys():
-                near = difflib.get_close_matches(key, cls.keys(), n=1)
-                hint = f"did you mean '{near[0]}'? " if near else ''
                 raise ValueError(
-                    f"WeightSubcloneHook.plan has no key '{key}'; {hint}"
-                    f'It may have {cls.keys()}.')
+                    f"WeightSubcloneHook.plan has no key '{key}'; "
+                    f'{nearest(key, cls.keys())} It may have {cls.keys()}.')
         return cls(**{**kwargs, **plan})
+
+    def check_student(self, names: Iterable[str]) -> None:
+        """Check that what the user wrote is about this student.
+
+        Args:
+            names (Iterable[str]): The student's tensors.
+
+        Raises:
+            ValueError: If an own rule or an exclusion fits no tensor.
+        """
+        names = list(names)
+        for part in self.exclude:
+            if not any(part in name for name in names):
+                raise ValueError(
+                    f"WeightSubcloneHook.plan.exclude: '{part}' is part of no "
+                    f'student tensor. {nearest(part, names)}')
+        for rule in self.all_rules[:len(self.rules)]:
+            if not any(rule.match(name) for name in names):
+                general = [
+                    re.sub(r'(?<=\.)\d+(?=\.)', '{i}', n) for n in names
+                ]
+                raise ValueError('WeightSubcloneHook.plan.rules: the target '
+                                 f"'{rule.target}' fits no student tensor. "
+                                 f'{nearest(rule.target, general)}')
 
     def cloned_layers(self, student_depth: int) -> int:
         """Count the student blocks that are cloned.
@@ -184,12 +239,14 @@ class SubclonePlan:
         """
         if self.first_n is None:
             return student_depth // 2
-        if not -1 <= self.first_n <= student_depth:
+        if self.first_n in (-1, 'all'):
+            return student_depth
+        if self.first_n not in range(student_depth + 1):
             raise ValueError(
-                f'WeightSubcloneHook.first_n={self.first_n}, but the student '
-                f'has {student_depth} blocks: use 0 to {student_depth}, or '
-                '-1 for all.')
-        return student_depth if self.first_n == -1 else self.first_n
+                f'WeightSubcloneHook.first_n={self.first_n!r}, but the '
+                f'student has {student_depth} blocks: use 0 to '
+                f"{student_depth}, or -1 or 'all' for all.")
+        return int(self.first_n)
 
     def block_map(self, student_depth: int,
                   teacher_depth: int) -> Tuple[int, ...]:
@@ -213,7 +270,7 @@ class SubclonePlan:
             raise ValueError(f"{where} is unknown; use 'proportional' or one "
                              'teacher block for each student block.')
         if len(self.depth_map) != student_depth or not all(
-                0 <= j < teacher_depth for j in self.depth_map):
+                j in range(teacher_depth) for j in self.depth_map):
             raise ValueError(
                 f'{where} must hold {student_depth} numbers from 0 to '
                 f'{teacher_depth - 1}, one teacher block for each student '
@@ -221,17 +278,46 @@ class SubclonePlan:
         return tuple(self.depth_map)
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say which names look like a wrong one.
+
+    Args:
+        name (str): What was written.
+        known (Iterable[str]): What might have been meant.
+
+    Returns:
+        str: A sentence.
+    """
+    known = list(dict.fromkeys(known))
+    near = difflib.get_close_matches(name, known, n=4, cutoff=0.3)
+    return f'The nearest names are {near or known[:8]}.'
+
+
 def _read_rule(rule: dict) -> Rule:
+    """Turn a rule of a config into a ``Rule``."""
+    where = 'WeightSubcloneHook.plan.rules'
     try:
-        rule = Rule(**{**rule, 'axes': tuple(rule.get('axes', ()))})
-    except TypeError as error:
+        rule = Rule(**{**rule, 'axes': tuple(rule['axes'])})
+    except (TypeError, KeyError) as error:
         raise ValueError(
-            f'WeightSubcloneHook.plan.rules holds {rule}, which is no rule: '
-            f'{error}. A rule has the keys '
-            f'{[f.name for f in fields(Rule)]}.') from error
-    bad = [a for a in rule.axes if a not in AXES]
-    if bad or not rule.axes:
+            f'{where} holds {rule!r}, which is no rule: {error}. A rule is a '
+            f'dict with the keys {[f.name for f in fields(Rule)]}.') from error
+    if not rule.axes or not set(rule.axes) <= set(AXES):
+        raise ValueError(f"{where}: the axes {rule.axes} of '{rule.target}' "
+                         f'must name each axis by one of {AXES}.')
+    if rule.kind not in KINDS:
+        raise ValueError(f"{where}: kind='{rule.kind}' of '{rule.target}' "
+                         f'must be one of {KINDS}.')
+    if rule.source not in CANONICAL_NAMES:
+        raise ValueError(f"{where}: no teacher has a tensor '{rule.source}'. "
+                         f'{nearest(rule.source, CANONICAL_NAMES)}')
+    if '{i}' not in rule.source and {'inner', 'mlp'} & set(rule.axes):
         raise ValueError(
-            f'WeightSubcloneHook.plan.rules: axes {rule.axes} of '
-            f"'{rule.target}' must name each axis by one of {AXES}.")
+            f"{where}: '{rule.source}' is in no block, so that none of its "
+            f"axes {rule.axes} can be 'inner' or 'mlp'.")
+    in_block = ['{i}' in t for t in rule.target.split('|')]
+    if in_block != ['{i}' in rule.source] * len(in_block):
+        raise ValueError(
+            f"{where}: '{rule.target}' and '{rule.source}' must both hold the "
+            "block's number as '{i}', or neither.")
     return rule

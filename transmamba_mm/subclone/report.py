@@ -1,6 +1,7 @@
 import json
+import re
 from dataclasses import asdict, dataclass, field
-from typing import List
+from typing import Dict, List
 
 from rich.console import Console
 from rich.table import Table
@@ -24,6 +25,14 @@ class Row:
     taken: int
     total: int
     reason: str = ''
+
+    def note(self, text: str) -> None:
+        """Add to the reason.
+
+        Args:
+            text (str): What else is to say.
+        """
+        self.reason = f'{self.reason}; {text}' if self.reason else text
 
 
 @dataclass
@@ -67,18 +76,20 @@ class SubcloneReport:
         """Format as a text table.
 
         Returns:
-            str: One line a tensor.
+            str: One line a tensor; tensors that are skipped for the same
+            reason in several blocks share a line.
         """
         table = Table(box=None, pad_edge=False)
         for name in ('tensor', 'source', 'action', 'taken', 'reason'):
             table.add_column(name, no_wrap=True)
-        for r in self.rows:
+        for r in merge_blocks(self.rows):
             table.add_row(r.tensor, r.source, r.action,
                           f'{r.taken:,}/{r.total:,}', r.reason)
-        console = Console(width=200, color_system=None)
+        console = Console(width=1000, color_system=None)
         with console.capture() as capture:
             console.print(table)
-        return capture.get()
+        lines = capture.get().splitlines()
+        return '\n'.join(line.rstrip() for line in lines)
 
     def to_json(self) -> str:
         """Format as JSON.
@@ -93,3 +104,35 @@ class SubcloneReport:
                 percent=self.percent,
                 rows=[asdict(r) for r in self.rows]),
             indent=2)
+
+
+def merge_blocks(rows: List[Row]) -> List[Row]:
+    """Join the skipped rows that differ in the block's number alone.
+
+    Args:
+        rows (List[Row]): Not changed.
+
+    Returns:
+        List[Row]: A joined row stands where its first one did, is named as
+        in 'layers.{0-3}.norm.weight' and counts the elements of all.
+    """
+    groups: Dict[tuple, List[Row]] = {}
+    for index, row in enumerate(rows):
+        name = re.sub(r'^layers\.\d+\.', '', row.tensor)
+        is_alone = row.action != 'skipped' or name == row.tensor
+        key = (index, ) if is_alone else (name, row.reason)
+        groups.setdefault(key, []).append(row)
+    return [_merge(group) for group in groups.values()]
+
+
+def _merge(group: List[Row]) -> Row:
+    first = group[0]
+    if len(group) == 1:
+        return first
+    name = first.tensor.split('.', 2)[2]
+    numbers = [row.tensor.split('.')[1] for row in group]
+    blocks = ','.join(numbers)
+    if int(numbers[-1]) - int(numbers[0]) == len(numbers) - 1:
+        blocks = f'{numbers[0]}-{numbers[-1]}'
+    return Row(f'layers.{{{blocks}}}.{name}', '', first.action, 0,
+               sum(row.total for row in group), first.reason)

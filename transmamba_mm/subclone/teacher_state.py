@@ -7,11 +7,20 @@
 Further layouts are further rows of ``READERS``.
 """
 import re
-from typing import Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 from torch import Tensor
 
 State = Dict[str, Tensor]
+
+_PAIRS = ('patch_embed', 'final_norm', 'head',
+          *(f'layers.{{i}}.{part}'
+            for part in ('norm1', 'norm2', 'q', 'k', 'v', 'o', 'fc1', 'fc2')))
+
+#: Names that a teacher's tensors may have, '{i}' for the layer's number.
+CANONICAL_NAMES: Tuple[str, ...] = ('cls_token', 'dist_token', 'pos_embed',
+                                    *(f'{name}.{end}' for name in _PAIRS
+                                      for end in ('weight', 'bias')))
 
 #: MMPretrain's name of a tensor, and ours.
 _MMPRETRAIN_NAMES = (
@@ -26,6 +35,29 @@ _MMPRETRAIN_NAMES = (
     (r'ln1\.(weight|bias)', r'final_norm.\1'),
     (r'head\.(?:fc|layers\.head)\.(weight|bias)', r'head.\1'),
 )
+_MMPRETRAIN_PREFIX = r'(?:module\.)?(?:backbone\.)?'
+
+
+def unwrap_state_dict(content: Any) -> State:
+    """Take the weights out of what a checkpoint file holds.
+
+    With MMEngine's EMA hook, 'state_dict' holds the averaged weights: the
+    hook exchanges them when it saves.
+
+    Args:
+        content (Any): What the file holds: a dict of tensors, or a dict with
+            one under 'state_dict' or 'model'.
+
+    Returns:
+        Dict[str, Tensor]: The tensors by name; empty if there is none.
+    """
+    for key in ('state_dict', 'model'):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    if not isinstance(content, dict):
+        return {}
+    return {k: v for k, v in content.items() if isinstance(v, Tensor)}
 
 
 def read_teacher(state_dict: State) -> State:
@@ -46,39 +78,34 @@ def read_teacher(state_dict: State) -> State:
         if recognise(state_dict):
             return convert(state_dict)
     raise ValueError(
-        'The teacher weights are of no known layout: MMPretrain ViT and DeiT '
+        'The weights are of no known layout: MMPretrain ViT and DeiT '
         'classifiers can be read, whose tensors are named like '
-        "'backbone.layers.0.attn.qkv.weight'. The file has "
-        f'{sorted(state_dict)[:6]}. Change `checkpoint` of '
-        'WeightSubcloneHook in custom_hooks.')
+        f"'backbone.layers.0.attn.qkv.weight'. Found {len(state_dict)} "
+        f'tensors {sorted(state_dict)[:6]}.')
 
 
-def num_layers(state: State, pattern: str = r'layers\.(\d+)\.') -> int:
+def num_layers(state: State) -> int:
     """Count the layers that a state dict names.
 
     Args:
-        state (Dict[str, Tensor]): Names with layer numbers.
-        pattern (str): Regular expression whose group is the number. Defaults
-            to 'layers.NUMBER.'.
+        state (Dict[str, Tensor]): Names such as 'layers.3.norm.weight'.
 
     Returns:
         int: Largest number plus one, 0 if there is none.
     """
-    found = [int(m.group(1)) for k in state for m in [re.match(pattern, k)]
-             if m]
-    return max(found, default=-1) + 1
+    matches = (re.match(r'layers\.(\d+)\.', name) for name in state)
+    return max((int(m.group(1)) + 1 for m in matches if m), default=0)
 
 
 def _is_mmpretrain(state: State) -> bool:
-    return any(
-        re.fullmatch(r'(backbone\.)?layers\.0\.attn\.qkv\.weight', k)
-        for k in state)
+    pattern = _MMPRETRAIN_PREFIX + r'layers\.0\.attn\.qkv\.weight'
+    return any(re.fullmatch(pattern, key) for key in state)
 
 
 def _from_mmpretrain(state: State) -> State:
     out = {}
     for key, tensor in state.items():
-        key = key[len('backbone.'):] if key.startswith('backbone.') else key
+        key = re.sub('^' + _MMPRETRAIN_PREFIX, '', key)
         for pattern, name in _MMPRETRAIN_NAMES:
             match = re.fullmatch(pattern, key)
             if match:
@@ -106,6 +133,7 @@ def split_qkv(state: State) -> State:
     return out
 
 
+#: How to recognise a layout, and how to translate it; the first one counts.
 READERS: List[Tuple[Callable[[State], bool], Callable[[State], State]]] = [
     (_is_mmpretrain, _from_mmpretrain),
 ]

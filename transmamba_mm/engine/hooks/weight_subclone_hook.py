@@ -3,14 +3,16 @@ from typing import Dict, Optional, Sequence, Union
 
 import torch
 from mmengine.dist import is_main_process
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader, Runner
 from torch import Tensor, nn
 
+from transmamba_mm.models.layers.mamba_mixer import is_pretrained
 from transmamba_mm.registry import HOOKS
-from transmamba_mm.subclone import (SubclonePlan, read_teacher,
-                                    subclone_state_dict)
+from transmamba_mm.subclone import (SubclonePlan, SubcloneReport, read_teacher,
+                                    subclone_state_dict, unwrap_state_dict)
+from transmamba_mm.utils.atomic_io import atomic_write
 from transmamba_mm.utils.runner import is_fresh_start, unwrap
 
 
@@ -18,16 +20,16 @@ from transmamba_mm.utils.runner import is_fresh_start, unwrap
 class WeightSubcloneHook(Hook):
     """Before a fresh training, clone parts of the teacher into the student.
 
-    Never runs when weights were loaded or a run is resumed. The table of what
-    happened to each tensor is logged and saved as ``subclone_report.json`` in
-    the work dir.
+    Never runs when weights were loaded (``load_from``, an ``init_cfg`` of type
+    'Pretrained') or a run is resumed. The table of what happened to each
+    tensor is logged and saved as ``subclone_report.json`` in the work dir.
 
     Args:
         checkpoint (str): The teacher's weights; an MMPretrain ViT, DeiT or
             distilled DeiT.
-        plan (str | dict): Preset 'safe', 'linear' or 'none', or a dict of
-            :class:`~transmamba_mm.subclone.SubclonePlan`'s arguments.
-            Defaults to 'safe'.
+        plan (str | dict | Sequence[dict]): Preset 'safe', 'linear' or 'none',
+            a dict of :class:`~transmamba_mm.subclone.SubclonePlan`'s
+            arguments, or a list of rules alone. Defaults to 'safe'.
         prefix (str): Prefix of the student's backbone. Defaults to
             'backbone.'.
         pretrained_checkpoint (str, optional): The teacher before it was fine-
@@ -35,26 +37,34 @@ class WeightSubcloneHook(Hook):
             (the paper's importance); without, those of largest magnitude
             (our choice). Defaults to None.
         rescale (bool): See ``SubclonePlan``. Defaults to False.
-        first_n (int, optional): See ``SubclonePlan``; None clones half of
-            the blocks. Defaults to None.
+        first_n (int | str, optional): See ``SubclonePlan``; None clones half
+            of the blocks. Defaults to None.
         depth_map (str | Sequence[int]): See ``SubclonePlan``. Defaults to
             'proportional'.
+
+    Examples:
+        >>> custom_hooks = [
+        ...     dict(
+        ...         type='transmamba_mm.WeightSubcloneHook',
+        ...         checkpoint='teacher.pth',
+        ...         plan=dict(preset='linear', exclude=['pos_embed']))
+        ... ]
     """
 
     priority = 'HIGH'
 
-    def __init__(self,
-                 checkpoint: str,
-                 plan: Union[str, dict] = 'safe',
-                 prefix: str = 'backbone.',
-                 pretrained_checkpoint: Optional[str] = None,
-                 rescale: bool = False,
-                 first_n: Optional[int] = None,
-                 depth_map: Union[str, Sequence[int]] = 'proportional'
-                 ) -> None:
+    def __init__(
+            self,
+            checkpoint: str,
+            plan: Union[str, dict, Sequence[dict]] = 'safe',
+            prefix: str = 'backbone.',
+            pretrained_checkpoint: Optional[str] = None,
+            rescale: bool = False,
+            first_n: Union[int, str, None] = None,
+            depth_map: Union[str, Sequence[int]] = 'proportional') -> None:
         self.checkpoint = checkpoint
         self.pretrained_checkpoint = pretrained_checkpoint
-        self.prefix = prefix
+        self.prefix = prefix.rstrip('.') + '.'
         self.plan = SubclonePlan.from_config(
             plan, rescale=rescale, first_n=first_n, depth_map=depth_map)
 
@@ -64,37 +74,105 @@ class WeightSubcloneHook(Hook):
         Args:
             runner (Runner): The runner.
         """
-        if not is_fresh_start(runner):
+        model = unwrap(runner.model)
+        backbone = find_backbone(model, self.prefix)
+        if not is_fresh_start(runner) or any(
+                is_pretrained(m.init_cfg) for m in (model, backbone)):
             print_log(
                 'Weight subcloning: skipped, weights were loaded.',
                 logger='current')
             return
-        model = unwrap(runner.model)
-        backbone = model.get_submodule(self.prefix.rstrip('.'))
-        pretrained = self.pretrained_checkpoint
+        source = read_teacher_file(self.checkpoint, 'checkpoint')
+        pretrained = self.pretrained_checkpoint and read_teacher_file(
+            self.pretrained_checkpoint, 'pretrained_checkpoint')
+        target = {
+            name: param.detach().cpu()
+            for name, param in student_tensors(model, self.prefix).items()
+        }
         new, report = subclone_state_dict(
-            self._read(self.checkpoint, 'checkpoint'),
-            student_tensors(model, self.prefix), self.plan,
-            backbone.token_layout(backbone.img_size), pretrained and
-            self._read(pretrained, 'pretrained_checkpoint'))
+            source, target, self.plan,
+            backbone.token_layout(backbone.img_size), pretrained)
         write_tensors(model, new, self.prefix)
-        print_log(report.to_table(), logger='current')
+        for hook in runner.hooks:
+            if isinstance(hook, EMAHook):
+                write_tensors(hook.ema_model.module, new, self.prefix)
+        self._publish(report, runner.work_dir)
+
+    def _publish(self, report: SubcloneReport, work_dir: str) -> None:
+        """Log the report and save it."""
+        print_log(
+            f'Weight subcloning from {self.checkpoint}:\n{report.to_table()}',
+            logger='current')
         print_log(report.summary(), logger='current')
         if is_main_process():
-            path = osp.join(runner.work_dir, 'subclone_report.json')
-            with open(path, 'w') as f:
-                f.write(report.to_json())
+            atomic_write(
+                osp.join(work_dir, 'subclone_report.json'),
+                report.to_json().encode())
 
-    @staticmethod
-    def _read(path: str, key: str) -> Dict[str, Tensor]:
-        where = f'`{key}` of WeightSubcloneHook in custom_hooks'
-        try:
-            content = CheckpointLoader.load_checkpoint(path, 'cpu')
-        except FileNotFoundError as error:
-            raise FileNotFoundError(
-                f"No teacher weights at '{path}'; change {where}, or train "
-                'the teacher first.') from error
-        return read_teacher(content.get('state_dict', content))
+
+def find_backbone(model: nn.Module, prefix: str) -> nn.Module:
+    """Find the student's backbone.
+
+    Args:
+        model (nn.Module): A classifier.
+        prefix (str): Prefix of its backbone, such as 'backbone.'.
+
+    Returns:
+        nn.Module: The backbone.
+
+    Raises:
+        ValueError: If there is no module of that name.
+        TypeError: If it is no backbone of this package.
+    """
+    where = 'WeightSubcloneHook in custom_hooks'
+    modules = dict(model.named_modules())
+    backbone = modules.get(prefix.rstrip('.'))
+    if backbone is None:
+        raise ValueError(
+            f"The model has no '{prefix.rstrip('.')}'; set `prefix` of "
+            f'{where} to where its backbone is, such as one of '
+            f'{[name for name, _ in model.named_children()]}.')
+    if not hasattr(backbone, 'token_layout'):
+        raise TypeError(
+            f'{where} clones into a backbone of this package, such as '
+            'transmamba_mm.PlainMamba or transmamba_mm.VisionMamba, but '
+            f"'{prefix.rstrip('.')}' is {type(backbone).__name__}; change "
+            '`model.backbone`, or `prefix` of the hook.')
+    return backbone
+
+
+def read_teacher_file(path: str, key: str) -> Dict[str, Tensor]:
+    """Read a teacher's weights from a file.
+
+    Args:
+        path (str): File or URL.
+        key (str): The hook's argument that names it, for messages.
+
+    Returns:
+        Dict[str, Tensor]: Tensors under canonical names.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged, not of a known Transformer, or
+            holds values that are not finite.
+    """
+    where = f'`{key}` of WeightSubcloneHook in custom_hooks'
+    try:
+        content = CheckpointLoader.load_checkpoint(path, 'cpu')
+        state = read_teacher(unwrap_state_dict(content))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"No teacher weights at '{path}'; change {where}, or train the "
+            'teacher first.') from error
+    except ValueError as error:
+        raise ValueError(f"Cannot clone from '{path}', given as {where}: "
+                         f'{error}') from error
+    broken = [k for k, v in state.items() if not v.isfinite().all()]
+    if broken:
+        raise ValueError(
+            f"The teacher weights '{path}' hold NaN or infinity in "
+            f'{broken[:4]}; its training failed. Change {where}.')
+    return state
 
 
 def student_tensors(model: nn.Module, prefix: str) -> Dict[str, Tensor]:
@@ -123,7 +201,7 @@ def write_tensors(model: nn.Module, new: Dict[str, Tensor],
     """Write values into a model in place.
 
     Optimizer and distributed wrapper hold the parameter objects, so these
-    must stay. A moving average copies them at its first update.
+    must stay.
 
     Args:
         model (nn.Module): A classifier.
