@@ -1,10 +1,17 @@
 """Causal depthwise convolution along the tokens."""
-from typing import Optional
+from types import ModuleType
+from typing import Optional, Tuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from .kernels import load_extension
+from .kernels import load_extension, warn_unusable
+
+#: Kernel sizes that the package supports.
+PACKAGE_WIDTHS = (2, 3, 4)
+_tried = {}
 
 
 def causal_conv1d(x: Tensor,
@@ -14,8 +21,9 @@ def causal_conv1d(x: Tensor,
                   reverse: bool = False) -> Tensor:
     """Convolve each channel with the K tokens up to and including its own.
 
-    Runs on the causal-conv1d package on CUDA, where it works, and on
-    ``torch.nn.functional.conv1d`` elsewhere.
+    Runs on the causal-conv1d package on CUDA, where it works, and elsewhere
+    as K shifted multiply-adds, which keep the channels contiguous for the
+    scan.
 
     Args:
         x (Tensor): Input (batch, E, L).
@@ -26,29 +34,123 @@ def causal_conv1d(x: Tensor,
             equal to flip, convolve, flip. Defaults to False.
 
     Returns:
-        Tensor: Output (batch, E, L).
+        Tensor: Output (batch, E, L) in x's dtype.
 
     Raises:
-        ValueError: If the activation is unknown.
+        ValueError: If the activation is unknown or shapes do not agree.
     """
     if activation not in ('silu', None):
         raise ValueError(
             f"activation='{activation}' is unknown; use 'silu' or None.")
-    width = weight.shape[1]
-    package = _package() if x.is_cuda and 2 <= width <= 4 else None
-    if package is not None:
-        x = x.flip(-1) if reverse else x
-        y = package.causal_conv1d_fn(
-            x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype),
-            activation=activation)
-        return y.flip(-1) if reverse else y
-    if reverse:
-        weight = weight.flip(-1)
-    pad = (0, width - 1) if reverse else (width - 1, 0)
-    y = F.conv1d(
-        F.pad(x, pad), weight.unsqueeze(1), bias, groups=x.shape[1])
-    return F.silu(y) if activation == 'silu' else y
+    if x.dim() != 3 or weight.dim() != 2 or weight.shape[0] != x.shape[1]:
+        raise ValueError('causal_conv1d: give x (batch, E, L) and weight (E, '
+                         f'K), got {tuple(x.shape)}, {tuple(weight.shape)}.')
+    if _is_cuda(x) and weight.shape[1] in PACKAGE_WIDTHS:
+        package = _package(x.device)
+        if package is not None:
+            return _run_package(package, x, weight, bias, activation, reverse)
+    return _ShiftedConv.apply(x, weight, bias, activation, reverse)
 
 
-def _package():
-    return load_extension('causal_conv1d', 'causal_conv1d_fn')
+def _is_cuda(x: Tensor) -> bool:
+    return x.is_cuda
+
+
+def _package(device: torch.device) -> Optional[ModuleType]:
+    """Load the package and try it once on the device."""
+    if device not in _tried:
+        _tried[device] = _try_package(device)
+    return _tried[device]
+
+
+def _try_package(device: torch.device) -> Optional[ModuleType]:
+    name = 'causal_conv1d'
+    package = load_extension(name, 'causal_conv1d_fn')
+    if package is None:
+        return None
+    x, w = (torch.zeros(shape, device=device) for shape in ((1, 8, 8), (8, 4)))
+    try:
+        _run_package(package, x, w, w[:, 0], 'silu', False)
+    except (RuntimeError, TypeError) as error:
+        # built for another card, or a release with other arguments
+        warn_unusable(name, str(error).splitlines()[0])
+        return None
+    return package
+
+
+def _run_package(package, x, weight, bias, activation, reverse):
+    x = (x.flip(-1) if reverse else x).contiguous()
+    weight = weight.to(x.dtype)
+    bias = None if bias is None else bias.to(x.dtype)
+    # by name, since the order of the arguments has changed between releases
+    y = package.causal_conv1d_fn(
+        x, weight, bias=bias, activation=activation)
+    return y.flip(-1) if reverse else y
+
+
+def _overlap(shift: int, length: int, reverse: bool) -> Tuple[slice, slice]:
+    """Steps that receive a shifted input, and the steps they receive."""
+    kept = max(0, length - shift)
+    late, early = slice(length - kept, length), slice(0, kept)
+    return (early, late) if reverse else (late, early)
+
+
+class _ShiftedConv(torch.autograd.Function):
+    """Token-major convolution: (batch, L, E) and kernels (K, E).
+
+    Computes in float32 (float64 for float64 inputs). The backward computes
+    the pre-activation again rather than keep it.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, activation, reverse):
+        ctx.save_for_backward(x, weight, bias)
+        ctx.activation, ctx.reverse = activation, reverse
+        y = _convolve(*_token_major(x, weight, bias), reverse)
+        y = F.silu(y) if activation else y
+        return y.to(x.dtype).transpose(1, 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dout):
+        x, weight, bias = ctx.saved_tensors
+        xt, w, b = _token_major(x, weight, bias)
+        dy = dout.transpose(1, 2).to(xt.dtype)
+        if ctx.activation:
+            y = _convolve(xt, w, b, ctx.reverse)
+            dy = torch.ops.aten.silu_backward(dy, y)
+        dx = dw = db = None
+        if ctx.needs_input_grad[0]:
+            dx = _convolve(dy, w, None, not ctx.reverse)
+            dx = dx.to(x.dtype).transpose(1, 2)
+        if ctx.needs_input_grad[1]:
+            dw = _kernel_grad(xt, dy, len(w), ctx.reverse).t().to(weight.dtype)
+        if bias is not None and ctx.needs_input_grad[2]:
+            db = dy.sum((0, 1)).to(bias.dtype)
+        return dx, dw, db, None, None
+
+
+def _token_major(x, weight, bias):
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    xt = x.transpose(1, 2).to(dtype)
+    if xt.stride(-1) != 1:
+        xt = xt.contiguous()
+    bias = None if bias is None else bias.to(dtype)
+    return xt, weight.t().to(dtype).contiguous(), bias
+
+
+def _convolve(x, w, bias, reverse):
+    y = x * w[-1] if bias is None else torch.addcmul(bias, x, w[-1])
+    for shift in range(1, min(len(w), x.shape[1])):
+        to, source = _overlap(shift, x.shape[1], reverse)
+        y[:, to].addcmul_(x[:, source], w[-1 - shift])
+    return y
+
+
+def _kernel_grad(x, dy, width, reverse):
+    """Gradient of the kernels, (K, E)."""
+    dw = x.new_zeros(width, x.shape[2])
+    for shift in range(min(width, x.shape[1])):
+        to, source = _overlap(shift, x.shape[1], reverse)
+        dw[-1 - shift] = (dy[:, to] * x[:, source]).sum((0, 1))
+    return dw
