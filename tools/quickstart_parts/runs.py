@@ -46,7 +46,7 @@ class Run:
         """int: Training images that this run sees."""
         known = self.dir / 'data_subset.json'
         if known.exists():
-            return len(json.loads(known.read_text())['indices'])
+            return json.loads(known.read_text())[0]['num_images']
         return self.task.num_train
 
     @property
@@ -73,11 +73,18 @@ class Run:
         lines = [
             f'_base_ = [{str(base)!r}]',
             f'model = {model_changes(task)!r}',
+            f'data_preprocessor = dict(num_classes={len(task.classes)})',
             f'train_dataloader = {loader_changes(task, "train")!r}',
             f'val_dataloader = {loader_changes(task, "val")!r}',
             'test_dataloader = val_dataloader',
             f'randomness = dict(seed={self.seed})',
+            # the time of every iteration, for the table
+            'default_hooks = dict(logger=dict(interval=1))',
+            'log_processor = dict(window_size=1)',
         ]
+        if self.teacher is not None:
+            config = str(self.teacher.parent / 'config.py')
+            lines.append(f'custom_hooks = {teacher_hooks(config)!r}')
         self.dir.mkdir(parents=True, exist_ok=True)
         path = self.dir / 'config.py'
         path.write_text('\n'.join(lines) + '\n')
@@ -178,11 +185,30 @@ def model_changes(task: Task) -> dict:
     Returns:
         dict: Overrides of ``model``.
     """
-    count = len(task.classes)
     return dict(
         backbone=dict(img_size=task.img_size),
-        head=dict(num_classes=count),
-        data_preprocessor=dict(num_classes=count))
+        head=dict(num_classes=len(task.classes)))
+
+
+def teacher_hooks(config: str) -> list:
+    """Return the hooks of TransMamba with the teacher of this task.
+
+    Args:
+        config (str): The teacher's config file.
+
+    Returns:
+        list: ``custom_hooks``; the checkpoint comes from the environment.
+    """
+    checkpoint = '{{$TEACHER:}}'
+    return [
+        dict(type='transmamba_mm.WeightSubcloneHook', checkpoint=checkpoint),
+        dict(
+            type='transmamba_mm.BidirectionalDistillHook',
+            teacher=dict(
+                type='transmamba_mm.MMPretrainTeacher',
+                config=config,
+                checkpoint=checkpoint))
+    ]
 
 
 def loader_changes(task: Task, split: str) -> dict:

@@ -8,12 +8,12 @@ data_preprocessor = dict(
     to_rgb=True)
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='transmamba_mm.LoadImage'),
     dict(type='RandomCrop', crop_size=32, padding=4),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='PackInputs'),
 ]
-test_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+test_pipeline = [dict(type='transmamba_mm.LoadImage'), dict(type='PackInputs')]
 
 train_dataloader = dict(
     batch_size=256,
@@ -24,7 +24,7 @@ train_dataloader = dict(
         fraction=1.0,
         seed=0,
         dataset=dict(
-            type='CustomDataset',
+            type='transmamba_mm.ImageFolderDataset',
             data_root=data_root,
             data_prefix='train',
             pipeline=train_pipeline)))
@@ -33,7 +33,7 @@ val_dataloader = dict(
     num_workers=4,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='CustomDataset',
+        type='transmamba_mm.ImageFolderDataset',
         data_root=data_root,
         data_prefix='test',
         pipeline=test_pipeline))

@@ -9,13 +9,13 @@ data_preprocessor = dict(
     to_rgb=True)
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='transmamba_mm.LoadImage'),
     dict(type='Resize', scale=(16, 16)),
     dict(type='RandomCrop', crop_size=16, padding=1),
     dict(type='PackInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='transmamba_mm.LoadImage'),
     dict(type='Resize', scale=(16, 16)),
     dict(type='PackInputs'),
 ]
@@ -29,7 +29,7 @@ train_dataloader = dict(
         fraction=1.0,
         seed=0,
         dataset=dict(
-            type='CustomDataset',
+            type='transmamba_mm.ImageFolderDataset',
             data_root=data_root,
             data_prefix='train',
             pipeline=train_pipeline)))
@@ -38,7 +38,7 @@ val_dataloader = dict(
     num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='CustomDataset',
+        type='transmamba_mm.ImageFolderDataset',
         data_root=data_root,
         data_prefix='val',
         pipeline=test_pipeline))
