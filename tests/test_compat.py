@@ -52,8 +52,10 @@ def mmengine_checkpoint(tmp_path):
                 log_scalars={'train/loss': buffer},
                 runtime_info=dict(best=np.float64(0.5), flag=np.bool_(True))),
             meta=dict(
-                epoch=1, dataset_meta=dict(palette=np.arange(6).reshape(2, 3),
-                                           names=np.array(['a', 'b']))),
+                epoch=1,
+                dataset_meta=dict(
+                    palette=np.arange(6).reshape(2, 3),
+                    names=np.array(['a', 'b']))),
             random_states=[np.random.get_state()]), path)
     return path
 
@@ -78,9 +80,7 @@ def test_arrays_of_numpy_1_and_2_load(tmp_path):
     """The module that rebuilds arrays has two names."""
     path = tmp_path / 'array.pth'
     torch.save(
-        dict(array=np.arange(3.)),
-        path,
-        _use_new_zipfile_serialization=False)
+        dict(array=np.arange(3.)), path, _use_new_zipfile_serialization=False)
     data = path.read_bytes()
     for name in (b'numpy.core.multiarray', b'numpy._core.multiarray'):
         module = np.zeros(1).__reduce__()[0].__module__.encode()
@@ -188,9 +188,10 @@ def test_unrelated_errors_are_left_alone(tmp_path):
 def test_in1d():
     assert np.in1d([1, 2, 3], [2, 4]).tolist() == [False, True, False]
     from mmpretrain.evaluation import RetrievalRecall
-    recall = RetrievalRecall.calculate(
-        [np.array([0, 1])], [np.array([1])], (1, 2), pred_indices=True,
-        target_indices=True)
+    recall = RetrievalRecall.calculate([np.array([0, 1])], [np.array([1])],
+                                       (1, 2),
+                                       pred_indices=True,
+                                       target_indices=True)
     assert [float(r) for r in recall] == [0., 100.]
 
 
@@ -268,8 +269,8 @@ def test_version_guard(monkeypatch, name, version, command):
     with pytest.raises(ImportError) as info:
         compat.check_versions()
     assert command in str(info.value)
-    assert ('is not installed' if version is None else
-            version) in str(info.value)
+    assert ('is not installed' if version is None else version) in str(
+        info.value)
 
 
 def test_versions_are_checked_at_import(tmp_path):

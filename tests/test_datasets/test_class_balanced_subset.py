@@ -75,7 +75,8 @@ def test_broken_images_are_replaced_from_the_subset_alone(root):
     cfg['dataset']['pipeline'] = [Fail()]
     dataset = DATASETS.build(cfg)
     chosen = {
-        dataset.get_data_info(i)['img_path'] for i in range(len(dataset))
+        dataset.get_data_info(i)['img_path']
+        for i in range(len(dataset))
     }
     for _ in range(10):
         assert set(paths(dataset)) <= chosen

@@ -70,12 +70,21 @@ class LossRecorder(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch, outputs):
         name = f'losses_{runner.rank}.jsonl'
         with open(osp.join(runner.work_dir, name), 'a') as file:
-            file.write(json.dumps([runner.iter, outputs['loss'].item()]) + '\n')
+            file.write(
+                json.dumps([runner.iter, outputs['loss'].item()]) + '\n')
 
 
-def build_runner(work_dir, num_workers=0, iterations=None, resume=False,
-                 seed=3, ema=True, load_from=None, persistent=False,
-                 max_epochs=4, launcher='none', **checkpoint):
+def build_runner(work_dir,
+                 num_workers=0,
+                 iterations=None,
+                 resume=False,
+                 seed=3,
+                 ema=True,
+                 load_from=None,
+                 persistent=False,
+                 max_epochs=4,
+                 launcher='none',
+                 **checkpoint):
     """Build the runner; ``iterations`` makes it iteration-based."""
     hooks = [LossRecorder()]
     if ema:
@@ -102,9 +111,8 @@ def build_runner(work_dir, num_workers=0, iterations=None, resume=False,
         work_dir=str(work_dir),
         experiment_name=uuid.uuid4().hex,
         train_dataloader=loader,
-        train_cfg=dict(by_epoch=True, max_epochs=max_epochs)
-        if by_epoch else dict(
-            by_epoch=False, max_iters=iterations, val_interval=4),
+        train_cfg=dict(by_epoch=True, max_epochs=max_epochs) if by_epoch else
+        dict(by_epoch=False, max_iters=iterations, val_interval=4),
         val_dataloader=val_loader,
         val_cfg=dict(),
         val_evaluator=Evaluator(DrawMetric()),
@@ -112,8 +120,8 @@ def build_runner(work_dir, num_workers=0, iterations=None, resume=False,
             optimizer=dict(type='AdamW', lr=0.01), clip_grad=dict(max_norm=1)),
         param_scheduler=dict(
             type='CosineAnnealingLR', T_max=12, by_epoch=False),
-        default_hooks=dict(checkpoint=hook, logger=dict(
-            type='LoggerHook', interval=100)),
+        default_hooks=dict(
+            checkpoint=hook, logger=dict(type='LoggerHook', interval=100)),
         custom_hooks=hooks,
         randomness=dict(seed=seed, diff_rank_seed=launcher != 'none'),
         launcher=launcher,

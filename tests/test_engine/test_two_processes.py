@@ -24,10 +24,7 @@ def work(rank, port, folder):
     torch.set_num_threads(1)
     os.environ['LOCAL_RANK'] = str(rank)
     dist.init_process_group(
-        'gloo',
-        init_method=f'tcp://127.0.0.1:{port}',
-        rank=rank,
-        world_size=2)
+        'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
     build_runner(f'{folder}/straight', launcher='pytorch').train()
     dist.barrier()
     interrupt_and_resume(f'{folder}/resumed', 2, launcher='pytorch')

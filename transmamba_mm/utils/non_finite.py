@@ -101,8 +101,7 @@ def _first_non_finite_gradient(model: nn.Module,
         name: param
         for name, param in model.named_parameters() if param.requires_grad
     }
-    grads = torch.autograd.grad(
-        loss, list(params.values()), allow_unused=True)
+    grads = torch.autograd.grad(loss, list(params.values()), allow_unused=True)
     for name, grad in reversed(list(zip(params, grads))):
         if grad is not None and not is_finite(grad):
             return name

@@ -55,7 +55,10 @@ def test_error_comes_through_workers(root):
     dataset = build(root)
     break_image(root / 'b' / '1.png', 'empty')
     loader = DataLoader(
-        dataset, num_workers=1, sampler=DefaultSampler(dataset), batch_size=8,
+        dataset,
+        num_workers=1,
+        sampler=DefaultSampler(dataset),
+        batch_size=8,
         collate_fn=list)
     batches = iter(loader)
     with pytest.raises(ValueError, match='b/1.png'):

@@ -53,9 +53,8 @@ def test_finds_subsets_in_wrappers(root, tmp_path):
 
 
 def test_writes_nothing_without_a_subset(root, tmp_path):
-    run_hook(
-        tmp_path,
-        DATASETS.build(dict(type='CustomDataset', data_root=str(root))))
+    run_hook(tmp_path,
+             DATASETS.build(dict(type='CustomDataset', data_root=str(root))))
     assert not (tmp_path / 'data_subset.json').exists()
 
 

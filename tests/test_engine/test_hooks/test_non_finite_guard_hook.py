@@ -88,8 +88,13 @@ class Snapshot(Hook):
         self.schedule.states.append(self.schedule.snapshot(runner))
 
 
-def train(work_dir, modes, iterations=6, optim_wrapper=None, custom_hooks=(),
-          launcher='none', **guard):
+def train(work_dir,
+          modes,
+          iterations=6,
+          optim_wrapper=None,
+          custom_hooks=(),
+          launcher='none',
+          **guard):
     """Train the poisoned model; return the runner and the schedule."""
     schedule = Schedule(modes)
     runner = Runner(
@@ -99,12 +104,13 @@ def train(work_dir, modes, iterations=6, optim_wrapper=None, custom_hooks=(),
         train_dataloader=dict(
             batch_size=4,
             dataset=[
-                dict(inputs=torch.arange(4.) + i) for i in range(4 * iterations)
+                dict(inputs=torch.arange(4.) + i)
+                for i in range(4 * iterations)
             ],
             sampler=dict(type='DefaultSampler', shuffle=True)),
         train_cfg=dict(by_epoch=True, max_epochs=1),
-        optim_wrapper=optim_wrapper or dict(
-            optimizer=dict(type='AdamW', lr=0.01)),
+        optim_wrapper=optim_wrapper
+        or dict(optimizer=dict(type='AdamW', lr=0.01)),
         custom_hooks=[
             schedule,
             dict(type='transmamba_mm.NonFiniteGuardHook', **guard),
@@ -118,8 +124,8 @@ def train(work_dir, modes, iterations=6, optim_wrapper=None, custom_hooks=(),
                 model_wrapper_cfg=dict(
                     type='MMDistributedDataParallel', device_ids=None))))
     log = []
-    runner.logger.addFilter(lambda record: log.append(record.getMessage()) or
-                            True)
+    runner.logger.addFilter(
+        lambda record: log.append(record.getMessage()) or True)
     try:
         runner.train()
     except FloatingPointError as error:
@@ -156,8 +162,7 @@ def test_bad_step_is_left_out(tmp_path, mode, layer, clip):
         assert not equal(states[before]['model']['last.weight'],
                          states[after]['model']['last.weight'])
     assert all(
-        torch.isfinite(value).all()
-        for value in states[-1]['model'].values())
+        torch.isfinite(value).all() for value in states[-1]['model'].values())
     report = [line for line in log if 'not finite' in line]
     assert len(report) == 1
     assert 'iteration 3' in report[0] and layer in report[0]
@@ -243,9 +248,8 @@ def cpu_scaler(monkeypatch):
     """Let AmpOptimWrapper, made for accelerators, run on a CPU."""
     monkeypatch.setattr(amp_optimizer_wrapper, 'is_cuda_available',
                         lambda: True)
-    monkeypatch.setattr(
-        amp_optimizer_wrapper, 'GradScaler',
-        functools.partial(torch.amp.GradScaler, device='cpu'))
+    monkeypatch.setattr(amp_optimizer_wrapper, 'GradScaler',
+                        functools.partial(torch.amp.GradScaler, device='cpu'))
     return dict(
         type='AmpOptimWrapper',
         dtype='bfloat16',
@@ -274,15 +278,17 @@ def test_failures_under_a_loss_scaler_are_reported(tmp_path, cpu_scaler, mode,
     cpu_scaler['loss_scale']['init_scale'] = 1.
     cpu_scaler['optimizer']['fused'] = fused
     _, schedule, log, error = train(
-        tmp_path, {2: mode, 3: mode}, optim_wrapper=cpu_scaler)
+        tmp_path, {
+            2: mode,
+            3: mode
+        }, optim_wrapper=cpu_scaler)
     states = schedule.states
     assert error is None
     for name in ('last.weight', 'norm.running_mean'):
         assert equal(states[2]['model'][name], states[4]['model'][name])
     assert [line for line in log if 'not finite' in line]
     assert all(
-        torch.isfinite(value).all()
-        for value in states[-1]['model'].values())
+        torch.isfinite(value).all() for value in states[-1]['model'].values())
 
 
 @pytest.mark.parametrize('kwargs', [

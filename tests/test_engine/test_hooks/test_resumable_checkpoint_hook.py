@@ -69,16 +69,18 @@ def killed_runs(tmp_path_factory):
     # Workers outlive the kill a little: they must not hold a pipe open.
     log = tmp_path_factory.mktemp('log') / 'log.txt'
     with open(log, 'w') as file:
-        result = subprocess.run(
-            [
-                sys.executable, '-m', 'tests.test_engine.noisy_run',
-                json.dumps(jobs)
-            ],
-            cwd=ROOT,
-            env=dict(os.environ, PYTHONPATH=ROOT, OMP_NUM_THREADS='1'),
-            stdout=file,
-            stderr=file,
-            timeout=120)
+        result = subprocess.run([
+            sys.executable, '-m', 'tests.test_engine.noisy_run',
+            json.dumps(jobs)
+        ],
+                                cwd=ROOT,
+                                env=dict(
+                                    os.environ,
+                                    PYTHONPATH=ROOT,
+                                    OMP_NUM_THREADS='1'),
+                                stdout=file,
+                                stderr=file,
+                                timeout=120)
     assert result.returncode == 0, log.read_text()
     return folders
 
@@ -91,8 +93,9 @@ def straight_run(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize('moment, epoch', [kill[1:] for kill in KILLS],
-                         ids=[kill[0].replace(' ', '-') for kill in KILLS])
+@pytest.mark.parametrize(
+    'moment, epoch', [kill[1:] for kill in KILLS],
+    ids=[kill[0].replace(' ', '-') for kill in KILLS])
 def test_killed_run_resumes_exactly(killed_runs, straight_run, moment, epoch):
     folder = killed_runs[moment]
     pointer = folder / 'last_checkpoint'
@@ -157,8 +160,7 @@ def test_resumes_exactly_by_iteration(tmp_path, num_workers):
 
 def test_drawn_seed_keeps_its_order_of_images(tmp_path):
     """Without a configured seed, the resumed order is that of the first."""
-    runner = interrupt_and_resume(
-        tmp_path, 2, seed=None, max_keep_ckpts=-1)
+    runner = interrupt_and_resume(tmp_path, 2, seed=None, max_keep_ckpts=-1)
     stored = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)
     assert runner.train_dataloader.sampler.seed == stored['meta']['seed']
 

@@ -14,8 +14,7 @@ from torch.optim import Optimizer
 
 from transmamba_mm.registry import HOOKS
 from transmamba_mm.utils.non_finite import explain_non_finite
-from transmamba_mm.utils.random_state import (get_random_state,
-                                              set_random_state)
+from transmamba_mm.utils.random_state import get_random_state, set_random_state
 
 
 @HOOKS.register_module()
@@ -55,7 +54,9 @@ class NonFiniteGuardHook(Hook):
 
     ACTIONS = ('skip', 'stop')
 
-    def __init__(self, action: str = 'skip', max_consecutive: int = 20) -> None:
+    def __init__(self,
+                 action: str = 'skip',
+                 max_consecutive: int = 20) -> None:
         if action not in self.ACTIONS:
             raise ValueError(
                 f'NonFiniteGuardHook: action must be one of {self.ACTIONS}, '
@@ -217,7 +218,8 @@ class NonFiniteGuardHook(Hook):
             set_random_state(state)
             self._restore_buffers()
         reasons = filter(None, all_gather_object(reason))
-        return next(reasons, 'Running the batch again gave finite values only.')
+        return next(reasons,
+                    'Running the batch again gave finite values only.')
 
 
 def _wrappers(runner: Runner) -> List[OptimWrapper]:

@@ -199,8 +199,7 @@ class ResumableCheckpointHook(CheckpointHook):
         outdated = None
         if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
             outdated = self.file_backend.join_path(
-                self.out_dir,
-                self.filename_tmpl.format(self.keep_ckpt_ids[0]))
+                self.out_dir, self.filename_tmpl.format(self.keep_ckpt_ids[0]))
         self.keep_ckpt_ids.append(step)
         runner.message_hub.update_info('keep_ckpt_ids',
                                        list(self.keep_ckpt_ids))
