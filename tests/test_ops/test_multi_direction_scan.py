@@ -5,7 +5,7 @@ import torch.nn.functional as F
 
 from transmamba_mm.ops import (bidirectional_orders, causal_conv1d,
                                count_scan_flops, multi_direction_scan,
-                               record_scans, selective_scan, snake_orders)
+                               record_operations, selective_scan, snake_orders)
 
 
 def randn(*shape):
@@ -141,7 +141,7 @@ def test_operations_are_counted_by_the_rule():
     # 9 B L E N a direction, E L for the skip, E L for the gate
     assert count_scan_flops(2, 6, 12, 3, directions=4) == \
         4 * (9 * 2 * 6 * 12 * 3 + 2 * 6 * 12) + 2 * 6 * 12
-    with record_scans() as calls:
+    with record_operations('scan') as calls:
         multi_direction_scan(
             **make(4, 12, True), orders=snake_orders(3, 4)[0])
     assert calls == [

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .flops import note_operation
 from .kernels import load_extension, warn_unusable
 
 #: Kernel sizes that the package supports.
@@ -45,6 +46,12 @@ def causal_conv1d(x: Tensor,
     if x.dim() != 3 or weight.dim() != 2 or weight.shape[0] != x.shape[1]:
         raise ValueError('causal_conv1d: give x (batch, E, L) and weight (E, '
                          f'K), got {tuple(x.shape)}, {tuple(weight.shape)}.')
+    note_operation(
+        'convolution',
+        batch=x.shape[0],
+        channels=x.shape[1],
+        length=x.shape[2],
+        width=weight.shape[1])
     if _is_cuda(x) and weight.shape[1] in PACKAGE_WIDTHS:
         package = _package(x.device)
         if package is not None:

@@ -1,34 +1,54 @@
-"""Floating-point operations of a selective scan."""
+"""Floating-point operations that PyTorch's own counter does not see."""
 from contextlib import contextmanager
-from typing import Iterator, List
+from typing import Dict, Iterator, List
 
-_open_lists: List[List[dict]] = []
+_open_lists: Dict[str, List[List[dict]]] = dict(scan=[], convolution=[])
 
 
 @contextmanager
-def record_scans() -> Iterator[List[dict]]:
-    """Collect the sizes of all multi-direction scans in a context.
+def record_operations(kind: str) -> Iterator[List[dict]]:
+    """Collect the sizes of all scans or short convolutions in a context.
+
+    Args:
+        kind (str): 'scan' or 'convolution'.
 
     Yields:
-        List[dict]: Grows by the arguments of :func:`count_scan_flops`, one
-        dict a scan.
+        List[dict]: Grows by one dict a call: the arguments of
+        :func:`count_scan_flops` or of :func:`count_convolution_flops`.
     """
     calls: List[dict] = []
-    _open_lists.append(calls)
+    _open_lists[kind].append(calls)
     try:
         yield calls
     finally:
-        _open_lists.remove(calls)
+        _open_lists[kind].remove(calls)
 
 
-def note_scan(**sizes) -> None:
-    """Tell the open recordings of a scan.
+def note_operation(kind: str, **sizes) -> None:
+    """Tell the open recordings of a call.
 
     Args:
-        **sizes: Arguments of :func:`count_scan_flops`.
+        kind (str): 'scan' or 'convolution'.
+        **sizes: See :func:`record_operations`.
     """
-    for calls in _open_lists:
+    for calls in _open_lists[kind]:
         calls.append(sizes)
+
+
+def count_convolution_flops(batch: int, channels: int, length: int,
+                            width: int) -> int:
+    """Count a depthwise convolution, a multiply-add as two operations.
+
+    Args:
+        batch (int): Batch size.
+        channels (int): Channels E.
+        length (int): Tokens L.
+        width (int): Kernel size K.
+
+    Returns:
+        int: Operations.
+    """
+    return 2 * batch * channels * length * width
 
 
 def count_scan_flops(batch: int,

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .flops import note_scan
+from .flops import note_operation
 from .scan_order import ScanOrders
 from .selective_scan import scan_groups
 
@@ -61,7 +61,8 @@ def multi_direction_scan(x: Tensor,
     if merge not in ('sum', 'mean'):
         raise ValueError(f"merge='{merge}' is unknown; use 'sum' or 'mean'.")
     _check(x, A, orders, dict(delta=delta, B=B, C=C))
-    note_scan(
+    note_operation(
+        'scan',
         batch=x.shape[0],
         channels=x.shape[-2],
         length=x.shape[-1],

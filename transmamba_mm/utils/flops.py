@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from transmamba_mm.ops import (count_scan_flops, record_scans,
-                               set_scan_backend)
+from transmamba_mm.ops import (count_convolution_flops, count_scan_flops,
+                               record_operations, set_scan_backend)
 
 
 @torch.no_grad()
@@ -20,7 +20,8 @@ def count_flops(model: nn.Module, shape: Sequence[int]) -> Dict[str, int]:
     the student at inference and is not counted.
 
     Args:
-        model (nn.Module): Called with one tensor.
+        model (nn.Module): Called with one tensor. It is moved to the CPU and
+            put into eval mode.
         shape (Sequence[int]): Shape of the images (B, C, H, W).
 
     Returns:
@@ -33,14 +34,17 @@ def count_flops(model: nn.Module, shape: Sequence[int]) -> Dict[str, int]:
     set_scan_backend('reference')
     try:
         counter = FlopCounterMode(display=False)
-        with counter, record_scans() as scans:
+        with counter, record_operations('scan') as scans, \
+                record_operations('convolution') as convolutions:
             model.cpu().eval()(torch.zeros(*shape))
     finally:
         set_scan_backend(None)
         parameters = sum(p.numel() for p in model.parameters())
         if distiller is not None:
             model.distiller = distiller
-    matmul = counter.get_total_flops()
+    # the causal convolution is no convolution of torch
+    matmul = counter.get_total_flops() + sum(
+        count_convolution_flops(**sizes) for sizes in convolutions)
     scan = sum(count_scan_flops(**sizes) for sizes in scans)
     return dict(
         parameters=parameters, matmul=matmul, scan=scan, total=matmul + scan)
