@@ -52,8 +52,15 @@ def test_whole_heads_are_kept_where_the_inner_stream_is_narrow():
         clone(source, student(), dict(preset='linear', num_heads=3))
 
 
-def test_units_near_zero_do_not_outvote_the_others():
-    """A bias that started at zero has an endless relative change."""
+def test_units_at_zero_have_a_finite_change():
+    """The floor is 1 % of the mean magnitude before fine-tuning."""
+    before = torch.tensor([2., 1., 0.])
+    score = unit_scores(torch.tensor([3., 1., 1.]), 0, before)
+    want = -torch.tensor([0.5, 0., 100.]).double()
+    torch.testing.assert_close(score, want / (100.5 / 3))
+
+
+def test_a_bias_that_started_at_zero_does_not_outvote_the_others():
     source = teacher(48)
     before = {k: v.clone() for k, v in source.items()}
     moved = torch.arange(16)

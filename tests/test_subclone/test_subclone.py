@@ -3,8 +3,8 @@ import math
 
 import pytest
 import torch
-from transmamba_mm.models import TokenLayout
 
+from transmamba_mm.models import TokenLayout
 from .toys import clone, student, teacher
 
 
@@ -106,7 +106,9 @@ def test_other_classes_and_patches_are_skipped_with_a_reason():
     source = teacher()
     source['patch_embed.weight'] = torch.zeros(32, 3, 8, 8)
     _, rows, _ = clone(source, student())
-    assert 'other patch size' in rows['patch_embed.proj.weight'].reason
+    for name in ('patch_embed.proj.weight', 'patch_embed.proj.bias'):
+        assert rows[name].action == 'skipped'
+        assert 'other patch size' in rows[name].reason
 
 
 def cut_pos_embed(source, length):

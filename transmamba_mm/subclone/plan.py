@@ -2,7 +2,7 @@
 import difflib
 import re
 from dataclasses import dataclass, field, fields
-from typing import Iterable, List, Optional, Sequence, Tuple, Union
+from typing import Any, Iterable, List, Optional, Sequence, Tuple, Union
 
 from .teacher_state import CANONICAL_NAMES
 
@@ -52,10 +52,10 @@ class Rule:
 
 
 def _pair(target: str, source: str, axes: Tuple[str, ...],
-          **kwargs) -> List[Rule]:
+          **kwargs: Any) -> List[Rule]:
     """Rules for a weight and its bias, which has the first axis."""
 
-    def name(text, suffix):
+    def name(text: str, suffix: str) -> str:
         return '|'.join(f'{t}.{suffix}' for t in text.split('|'))
 
     return [
@@ -170,7 +170,7 @@ class SubclonePlan:
 
     @classmethod
     def from_config(cls, plan: Union[str, dict, Sequence[dict]],
-                    **kwargs) -> 'SubclonePlan':
+                    **kwargs: Any) -> 'SubclonePlan':
         """Read a plan from a config.
 
         Args:

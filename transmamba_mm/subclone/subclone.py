@@ -45,8 +45,7 @@ def subclone_state_dict(
         ValueError: If the plan does not fit.
     """
     plan.check_student(target)
-    subcloner = _Subcloner(source, plan, layout, pretrained,
-                           num_layers(target))
+    subcloner = _Subcloner(source, target, plan, layout, pretrained)
     new, report = {}, SubcloneReport()
     for name, tensor in target.items():
         row = Row(name, '', 'skipped', 0, tensor.numel())
@@ -60,14 +59,16 @@ def subclone_state_dict(
 class _Subcloner:
     """Applies a plan to one student tensor after the other."""
 
-    def __init__(self, source: State, plan: SubclonePlan, layout: TokenLayout,
-                 pretrained: Optional[State], student_depth: int) -> None:
+    def __init__(self, source: State, target: State, plan: SubclonePlan,
+                 layout: TokenLayout, pretrained: Optional[State]) -> None:
+        depth = num_layers(target)
         self.source = source
+        self.target = target
         self.plan = plan
         self.layout = layout
         self.units = UnitSelector(source, pretrained, plan.num_heads)
-        self.blocks = plan.block_map(student_depth, num_layers(source))
-        self.limit = plan.cloned_layers(student_depth)
+        self.blocks = plan.block_map(depth, num_layers(source))
+        self.limit = plan.cloned_layers(depth)
 
     def clone(self, row: Row, tensor: Tensor) -> Optional[Tensor]:
         """Return a tensor's new value, or None with the reason in the row."""
@@ -76,6 +77,8 @@ class _Subcloner:
             return None
         value = self.source[row.source].detach().to(tensor.dtype)
         row.reason = _misfit(rule, value, tensor)
+        if rule.kind == 'kernel':
+            row.reason = row.reason or self._kernel_misfit(row)
         if row.reason:
             return None
         row.action = 'copied'
@@ -88,6 +91,15 @@ class _Subcloner:
         if not has_cls:
             _restore_cls_slot(row, out, tensor, self.layout)
         return out
+
+    def _kernel_misfit(self, row: Row) -> str:
+        """Compare the kernels; a bias goes with its weight."""
+        here = self.source.get(row.source.replace('.bias', '.weight'))
+        there = self.target.get(row.tensor.replace('.bias', '.weight'))
+        if here is None or there is None or here.shape[1:] == there.shape[1:]:
+            return ''
+        return (f'other patch size: {tuple(here.shape)} against '
+                f'{tuple(there.shape)}')
 
     def _find_source(self, name: str) -> Tuple[Optional[Rule], str, str]:
         """Return rule, teacher tensor, and a reason to skip or ''."""
@@ -184,11 +196,9 @@ def _misfit(rule: Rule, value: Tensor, tensor: Tensor) -> str:
     shapes = f'{tuple(value.shape)} against {tuple(tensor.shape)}'
     if value.dim() != tensor.dim() or len(rule.axes) != value.dim():
         return f'other number of axes: {shapes}'
-    if rule.kind == 'kernel' and value.shape[2:] != tensor.shape[2:]:
-        return f'other patch size: {shapes}'
     kept = [a for a, meaning in enumerate(rule.axes) if meaning == 'keep']
-    if rule.kind == 'tokens' or all(value.shape[a] == tensor.shape[a]
-                                    for a in kept):
+    if rule.kind != 'plain' or all(value.shape[a] == tensor.shape[a]
+                                   for a in kept):
         return ''
     is_head = rule.source.startswith('head.')
     return f'other number of {"classes" if is_head else "units"}: {shapes}'
