@@ -5,7 +5,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from transmamba_mm.utils.flops import count_flops
-from ..toy import student_cfg
+from ..toy import student_cfg, vit_cfg
 
 # two images of 16 pixels, patches of 4: 16 tokens; width 32, E = 64, N = 4,
 # rank 2, 3 layers
@@ -50,6 +50,17 @@ def count_matmul(module):
     with counter, torch.no_grad():
         module(torch.zeros(B, 3, 16, 16))
     return counter.get_total_flops()
+
+
+def test_attention_of_a_transformer_is_counted():
+    counts = count_flops(MODELS.build(vit_cfg()), (B, 3, 16, 16))
+    width, depth, tokens = 48, 6, L + 1
+    layer = 2 * tokens * (4 * width**2 + 2 * width * 2 * width)
+    attention = 2 * 2 * tokens**2 * width
+    assert counts['scan'] == 0
+    assert counts['matmul'] == B * (
+        depth * (layer + attention) + 2 * L * (3 * 4 * 4) * width +
+        2 * width * 4)
 
 
 def test_distiller_is_not_counted_and_stays():

@@ -3,6 +3,7 @@ from typing import Dict, Sequence
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from transmamba_mm.ops import (count_convolution_flops, count_scan_flops,
@@ -34,7 +35,9 @@ def count_flops(model: nn.Module, shape: Sequence[int]) -> Dict[str, int]:
     set_scan_backend('reference')
     try:
         counter = FlopCounterMode(display=False)
-        with counter, record_operations('scan') as scans, \
+        # torch counts the products of attention, not its fused CPU kernel
+        with counter, sdpa_kernel(SDPBackend.MATH), \
+                record_operations('scan') as scans, \
                 record_operations('convolution') as convolutions:
             model.cpu().eval()(torch.zeros(*shape))
     finally:
