@@ -6,7 +6,6 @@ import pickle
 import subprocess
 import sys
 import threading
-from importlib import metadata
 
 import numpy as np
 import pytest
@@ -246,43 +245,6 @@ def test_installed_torchvision_works():
     from torchvision import transforms
     image = torch.zeros(3, 4, 4)
     assert transforms.Resize(2, antialias=True)(image).shape == (3, 2, 2)
-
-
-@pytest.mark.parametrize('name, version, command', [
-    ('mmcv-lite', None, "pip install 'mmcv-lite>=2.0.0,<2.4.0'"),
-    ('mmengine', '0.7.0', "pip install 'mmengine>=0.10.4,<1.0.0'"),
-    ('mmpretrain', '2.1.0', "pip install 'mmpretrain>=1.2.0,<2.0.0'"),
-])
-def test_version_guard(monkeypatch, name, version, command):
-    real = metadata.version
-
-    def pretend(distribution):
-        if distribution in (name, name.replace('-lite', '')):
-            if version is None:
-                raise metadata.PackageNotFoundError(distribution)
-            return version
-        return real(distribution)
-
-    monkeypatch.setattr(metadata, 'version', pretend)
-    if version is None:
-        monkeypatch.setitem(sys.modules, 'mmcv', None)
-    with pytest.raises(ImportError) as info:
-        compat.check_versions()
-    assert command in str(info.value)
-    assert ('is not installed' if version is None else version) in str(
-        info.value)
-
-
-def test_versions_are_checked_at_import(tmp_path):
-    """The message comes first, before an import breaks on the version."""
-    status, output = run_python(
-        'from importlib import metadata\n'
-        'real = metadata.version\n'
-        'metadata.version = lambda name: ("0.9.0" if name == "mmpretrain" '
-        'else real(name))\n'
-        'import transmamba_mm', tmp_path)
-    assert status != 0
-    assert "Run: pip install 'mmpretrain>=1.2.0" in output
 
 
 def test_mmpretrain_accepts_the_installed_versions():

@@ -1,4 +1,5 @@
 """TransMamba for OpenMMLab: Mamba students that learn from Transformers."""
+from . import version_guard  # noqa: F401  isort: skip
 from . import compat  # noqa: F401  isort: skip
 from .model_index import register_models
 from .version import __version__

@@ -1,8 +1,7 @@
-"""Adjust the libraries below the plugin; the package imports this file first.
+"""Adjust the libraries below the plugin; the package imports this file early.
 
-Four small pieces, each a no-op where the installed versions do not need it:
+Three small pieces, each a no-op where the installed versions do not need it:
 
-- a check of the OpenMMLab versions, with the command that repairs them;
 - the two operator schemas without which torchvision's CUDA build cannot be
   imported beside a CPU build of PyTorch;
 - the name ``numpy.in1d``, gone from NumPy 2.4, for MMPretrain's retrieval
@@ -20,21 +19,12 @@ import pickle
 import re
 import struct
 import sys
-from importlib import metadata
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, List, Optional
 
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import checkpoint as mmengine_checkpoint
-from mmengine.utils import digit_version
-
-# import name: (distribution names, first version, version not allowed)
-REQUIRED_VERSIONS: Dict[str, Tuple[Tuple[str, ...], str, str]] = {
-    'mmengine': (('mmengine', 'mmengine-lite'), '0.10.4', '1.0.0'),
-    'mmcv': (('mmcv-lite', 'mmcv'), '2.0.0', '2.4.0'),
-    'mmpretrain': (('mmpretrain', ), '1.2.0', '2.0.0'),
-}
 
 _NUMPY_DTYPE_CHARS = '?bhilqBHILQefdFDSUO'
 # What torch's restricted unpickler says when a pickle asks for more than data.
@@ -44,38 +34,6 @@ _REFUSED = re.compile(
     r'checkpoint asks for')
 _REFUSED_NAME = re.compile(r'GLOBAL (\S+)|function <[\w ]*?([\w.]+)>|'
                            r'asks for (\S+)')
-
-
-def _installed_version(module: str, names: Tuple[str, ...]) -> Optional[str]:
-    """Return the version of the first installed distribution, or None."""
-    for name in names:
-        try:
-            return metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    try:
-        return importlib.import_module(module).__version__
-    except ImportError:
-        return None
-
-
-def check_versions() -> None:
-    """Check that MMEngine, MMCV and MMPretrain are in the supported ranges.
-
-    Raises:
-        ImportError: A package is missing or outside of its range. The message
-            holds the ``pip install`` command that repairs it.
-    """
-    for module, (names, first, limit) in REQUIRED_VERSIONS.items():
-        found = _installed_version(module, names)
-        if found is not None and (digit_version(first) <= digit_version(found)
-                                  < digit_version(limit)):
-            continue
-        state = 'is not installed' if found is None else f'{found} is too ' + (
-            'old' if digit_version(found) < digit_version(first) else 'new')
-        raise ImportError(
-            f'transmamba_mm needs {module}>={first},<{limit}, but {module} '
-            f"{state}. Run: pip install '{names[0]}>={first},<{limit}'")
 
 
 def ensure_torchvision() -> None:
@@ -243,7 +201,6 @@ def register_safe_loaders() -> None:
         loaders.register_scheme(prefixes=prefix, loader=loader, force=True)
 
 
-check_versions()
 ensure_torchvision()
 ensure_in1d()
 register_safe_loaders()
