@@ -63,6 +63,7 @@ def test_linear_fills_the_inner_half_and_leaves_the_gate():
     name = 'layers.0.mixer.in_proj.weight'
     assert torch.equal(new[name][:32], source['layers.0.v.weight'])
     assert torch.equal(new[name][32:], target[0][name][32:])
+    assert rows[name].reason.startswith('first half only; 1024 of 2048')
     assert rows[name].action == 'padded'  # the inner stream is 64 wide
     name = 'layers.0.mixer.out_proj.weight'
     assert torch.equal(new[name][:, :32], source['layers.0.o.weight'])

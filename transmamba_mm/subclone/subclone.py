@@ -166,6 +166,7 @@ class _Subcloner:
         room = list(out.shape)
         if rule.half:
             room[0] //= 2
+            row.note('first half only')
         value = self._cut(rule, row, value, room)
         out[tuple(slice(size) for size in value.shape)] = value
         row.taken = value.numel()
