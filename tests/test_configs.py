@@ -1,14 +1,22 @@
 """Every config parses by its relative path, builds, and keeps its name."""
 import json
 import re
+from inspect import signature
 from pathlib import Path
 
+import mmpretrain
 import pytest
+import yaml
+from mmengine.config import Config
+from mmpretrain.apis.model import ModelHub
 
+from transmamba_mm.model_index import register_models
+from transmamba_mm.registry import DATASETS, HOOKS, MODELS
 from .command import ROOT, run_python
 
 RECIPES = sorted(
-    str(p.relative_to(ROOT)) for p in (ROOT / 'configs/transmamba').glob('*.py'))
+    str(p.relative_to(ROOT))
+    for p in (ROOT / 'configs/transmamba').glob('*.py'))
 BASES = sorted(
     str(p.relative_to(ROOT)) for p in (ROOT / 'configs/_base_').rglob('*.py'))
 SUBCLONE = 'transmamba_mm.WeightSubcloneHook'
@@ -66,10 +74,13 @@ def rows():
 
 def test_all_data_sets_have_the_four_recipes_for_both_students():
     names = [Path(r).stem for r in RECIPES]
-    for data in ('in1k', 'in100', 'cifar100', 'cifar10', 'digits'):
+    for data in ('in1k', 'in100', 'cifar100', 'cifar10', 'cifar10-folder',
+                 'digits'):
         for family in ('plainmamba', 'vim'):
-            found = [n for n in names if n.endswith(f'_{data}')
-                     and re.match(rf'([a-z]+_)?{family}-', n)]
+            found = [
+                n for n in names if n.endswith(f'_{data}')
+                and re.match(rf'([a-z]+_)?{family}-', n)
+            ]
             algorithms = sorted(
                 n.split('_')[0] if not n.startswith(family) else ''
                 for n in found)
@@ -91,7 +102,8 @@ def test_recipe_is_a_short_difference(path):
 def test_recipe_agrees_with_its_name(rows, path):
     row, stem = rows[path], Path(path).stem
     gpus, batch, epochs = map(
-        int, re.search(r'_(\d+)xb(\d+)-(\d+)e_', stem).groups())
+        int,
+        re.search(r'_(\d+)xb(\d+)-(\d+)e_', stem).groups())
     assert (row['batch'], row['epochs']) == (batch, epochs)
     assert row['base_batch'] == gpus * batch
     hooks = {hook['type'] for hook in row['hooks']}
@@ -153,13 +165,12 @@ def test_teacher_comes_from_the_environment():
     path = next(r for r in RECIPES if r.split('/')[-1].startswith('transm'))
     row = inspect(path, TEACHER='/a b/deit.pth')[path]
     assert row['teacher'] == '/a b/deit.pth'
-    assert [h.get('checkpoint') or h['teacher']['checkpoint']
-            for h in row['hooks']] == ['/a b/deit.pth'] * 2
+    assert [
+        h.get('checkpoint') or h['teacher']['checkpoint'] for h in row['hooks']
+    ] == ['/a b/deit.pth'] * 2
 
 
 def test_index_lists_every_recipe():
-    import mmpretrain
-    from mmpretrain.apis.model import ModelHub
     names = {Path(r).stem for r in RECIPES}
     assert names <= set(mmpretrain.list_models('*'))
     name = 'vim-nano-16_1xb64-20e_digits'
@@ -169,5 +180,27 @@ def test_index_lists_every_recipe():
 
 
 def test_registering_the_index_again_is_harmless():
-    from transmamba_mm.model_index import register_models
     register_models()
+
+
+@pytest.mark.parametrize('option', [
+    'custom_hooks.0.plan=linear', 'model.distiller.features=block',
+    'model.distiller.variant=paper_v1', 'model.distiller.logit_weight=1.0',
+    'custom_hooks.1.warmup_epochs=5', 'train_dataloader.dataset.fraction=0.75'
+])
+def test_options_of_the_readme_exist(option):
+    """Each changes an argument that the class behind it takes."""
+    key, value = option.split('=')
+    assert key in (ROOT / 'configs/transmamba/README.md').read_text()
+    cfg = Config.fromfile(
+        ROOT / 'configs/transmamba/'
+        'transmamba_vim-nano-16_vit-nano-16-pre_1xb64-20e_digits.py')
+    cfg.merge_from_dict({key: yaml.safe_load(value)})
+    node = cfg
+    for part in key.split('.')[:-1]:
+        node = node[int(part)] if part.isdigit() else node[part]
+    name, kind = key.split('.')[-1], node['type'].split('.')[-1]
+    owner = next(
+        registry.get(kind) for registry in (MODELS, HOOKS, DATASETS)
+        if registry.get(kind) is not None)
+    assert name in signature(owner).parameters

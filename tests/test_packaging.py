@@ -79,12 +79,13 @@ def test_wheel_is_complete(wheel):
 def test_sdist_holds_the_project(sdist):
     with tarfile.open(sdist) as archive:
         names = {name.split('/', 1)[-1] for name in archive.getnames()}
-    assert {'LICENSE', 'model-index.yml', 'requirements/runtime.txt',
-            'tools/train.py', 'configs/transmamba/metafile.yml'} <= names
+    assert {
+        'LICENSE', 'model-index.yml', 'requirements/runtime.txt',
+        'tools/train.py', 'configs/transmamba/metafile.yml'
+    } <= names
 
 
-def test_installed_package_works_without_the_source_tree(
-        installed, tmp_path):
+def test_installed_package_works_without_the_source_tree(installed, tmp_path):
     code = (
         'import transmamba_mm, mmpretrain\n'
         'print(transmamba_mm.__file__)\n'
@@ -93,10 +94,10 @@ def test_installed_package_works_without_the_source_tree(
         'from mmpretrain.apis.model import ModelHub\n'
         'print(ModelHub.get(name).config.filename)\n')
     script = tmp_path / 'use.py'
-    script.write_text(f'import sys; sys.path.insert(0, {str(installed)!r})\n'
-                      + code)
-    output = run_python('-P' if sys.version_info >= (3, 11) else '-B',
-                        script, cwd=tmp_path)
+    script.write_text(f'import sys; sys.path.insert(0, {str(installed)!r})\n' +
+                      code)
+    output = run_python(
+        '-P' if sys.version_info >= (3, 11) else '-B', script, cwd=tmp_path)
     assert str(installed / 'transmamba_mm/__init__.py') in output
     assert 'DistillClassifier' in output
     assert f'{installed}/transmamba_mm/.mim/configs/transmamba/' in output
@@ -107,15 +108,16 @@ def test_editable_build_links_and_plain_build_copies(source, tmp_path):
     mim = source / 'transmamba_mm/.mim'
     for command, link in (('editable_wheel', True), ('bdist_wheel', False),
                           ('editable_wheel', True)):
-        run_python('setup.py', '-q', command, '--dist-dir', tmp_path,
-                   cwd=source)
+        run_python(
+            'setup.py', '-q', command, '--dist-dir', tmp_path, cwd=source)
         if link or mim.exists():
             assert (mim / 'configs').is_symlink() == link
             assert (mim / 'configs/transmamba/metafile.yml').exists()
             assert (mim / 'model-index.yml').exists()
 
 
-@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason='pins are for 3.11')
+@pytest.mark.skipif(
+    sys.version_info[:2] != (3, 11), reason='pins are for 3.11')
 def test_pins_fit_the_ranges():
     """The proved pins lie in the ranges that the package asks for."""
     from packaging.requirements import Requirement
@@ -127,8 +129,10 @@ def test_pins_fit_the_ranges():
         found = [Requirement(row) for row in rows if row]
         return {canonicalize_name(r.name): r.specifier for r in found}
 
-    pins = {name: re.sub('^==', '', str(spec))
-            for name, spec in read('cpu').items()}
+    pins = {
+        name: re.sub('^==', '', str(spec))
+        for name, spec in read('cpu').items()
+    }
     for part in ('runtime', 'multimodal', 'tests'):
         for name, allowed in read(part).items():
             assert name in pins, f'{name} of {part}.txt is not pinned'
@@ -138,13 +142,15 @@ def test_pins_fit_the_ranges():
 
 def test_make_installs_once(tmp_path):
     """With a fresh stamp make only runs the tests."""
-    stamp = re.search(r'^STAMP *= *\$\(VENV\)/(\S+)', (
-        ROOT / 'Makefile').read_text(), re.M).group(1)
+    stamp = re.search(r'^STAMP *= *\$\(VENV\)/(\S+)',
+                      (ROOT / 'Makefile').read_text(), re.M).group(1)
 
     def plan():
-        return subprocess.run(
-            ['make', '-n', f'VENV={tmp_path}', 'test'],
-            cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(['make', '-n', f'VENV={tmp_path}', 'test'],
+                              cwd=ROOT,
+                              capture_output=True,
+                              text=True,
+                              check=True).stdout
 
     assert 'pip install -r requirements/cpu.txt' in plan()
     (tmp_path / stamp).touch()
@@ -159,5 +165,5 @@ def test_ci_script_runs_what_the_readme_names():
     text = script.read_text()
     for target in ('make install', 'make test', 'make quickstart'):
         assert target in text
-    assert Path(ROOT / 'LICENSE').read_text().lstrip().startswith(
-        'Apache License')
+    assert Path(ROOT /
+                'LICENSE').read_text().lstrip().startswith('Apache License')

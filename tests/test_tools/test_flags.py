@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,8 +16,8 @@ RECIPE = ROOT / 'configs/transmamba/vim-nano-16_1xb64-20e_digits.py'
 
 
 def load_tool(name):
-    spec = importlib.util.spec_from_file_location(
-        f'{name}_tool', ROOT / f'tools/{name}.py')
+    spec = importlib.util.spec_from_file_location(Path(name).name,
+                                                  ROOT / f'tools/{name}.py')
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
     return tool
@@ -44,8 +45,7 @@ def card(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
 
     def set_bf16(supported):
-        monkeypatch.setattr(torch.cuda, 'is_bf16_supported',
-                            lambda: supported)
+        monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda: supported)
 
     set_bf16(True)
     return set_bf16
@@ -53,7 +53,8 @@ def card(monkeypatch):
 
 def test_flags_win_over_options(merge):
     cfg = merge('train', '--work-dir', 'here', '--no-validate',
-                '--cfg-options', 'work_dir=there', 'val_dataloader.batch_size=7',
+                '--cfg-options', 'work_dir=there',
+                'val_dataloader.batch_size=7',
                 'train_dataloader.dataset.fraction=0.5')
     assert cfg.work_dir == 'here'
     assert cfg.val_cfg is cfg.val_dataloader is cfg.val_evaluator is None
@@ -93,8 +94,8 @@ def test_workers_end_after_an_epoch_unless_asked_for(merge):
     kept = {**workers, 'train_dataloader.persistent_workers': True}
     assert not merge('train', **workers).train_dataloader.persistent_workers
     assert merge('train', **kept).train_dataloader.persistent_workers
-    assert not merge('train', '--no-persistent-workers',
-                     **kept).train_dataloader.persistent_workers
+    assert not merge('train', '--no-persistent-workers', **
+                     kept).train_dataloader.persistent_workers
     without = {**kept, 'train_dataloader.num_workers': 0}
     assert not merge('train', **without).train_dataloader.persistent_workers
 
@@ -126,9 +127,11 @@ def test_learning_rate_is_scaled_from_a_known_batch_size(merge):
 
 
 def test_schedule_that_never_begins_is_named(merge):
-    with pytest.raises(ValueError, match=re.escape(
-            'max_epochs=2, but param_scheduler[1] (CosineAnnealingLR) begins '
-            'after epoch 2')) as error:
+    with pytest.raises(
+            ValueError,
+            match=re.escape(
+                'max_epochs=2, but param_scheduler[1] (CosineAnnealingLR) begins '
+                'after epoch 2')) as error:
         merge('train', '--cfg-options', 'train_cfg.max_epochs=2')
     fix = re.findall(r'param_scheduler\.\S+', str(error.value))
     merge('train', '--cfg-options', 'train_cfg.max_epochs=2', *fix)
@@ -154,6 +157,14 @@ def test_test_in_mixed_precision(merge):
     assert not merge('test', 'x.pth').test_cfg.get('fp16')
 
 
+def test_only_a_checkpoint_is_published(tmp_path):
+    tool = load_tool('model_converters/publish_model')
+    torch.save(dict(weight=torch.zeros(2)), tmp_path / 'plain.pth')
+    with pytest.raises(ValueError, match="holds no 'state_dict', but .'wei"):
+        tool.publish(str(tmp_path / 'plain.pth'), str(tmp_path / 'x.pth'))
+    assert [p.name for p in tmp_path.iterdir()] == ['plain.pth']
+
+
 @pytest.fixture
 def echo(tmp_path):
     """Run a shell script with python and srun that echo their arguments."""
@@ -165,8 +176,11 @@ def echo(tmp_path):
     def run(script, *args, **env):
         env = dict(os.environ, PATH=f'{tmp_path}:{os.environ["PATH"]}', **env)
         done = subprocess.run([str(ROOT / 'tools' / script), *args],
-                              env=env, text=True, capture_output=True,
-                              cwd=tmp_path, check=True)
+                              env=env,
+                              text=True,
+                              capture_output=True,
+                              cwd=tmp_path,
+                              check=True)
         command, path = done.stdout.splitlines()[:2]
         first = path.split(':')[0]
         assert os.path.samefile(first, ROOT), 'the package is not on the path'
@@ -176,8 +190,8 @@ def echo(tmp_path):
 
 
 def test_distributed_scripts(echo):
-    train = echo('dist_train.sh', 'c.py', '2', '--amp', '--work-dir', 'w',
-                 PORT='29511')
+    train = echo(
+        'dist_train.sh', 'c.py', '2', '--amp', '--work-dir', 'w', PORT='29511')
     assert '--nproc-per-node=2' in train and '--master-port=29511' in train
     assert train.endswith(
         'tools/train.py c.py --launcher pytorch --amp --work-dir w')
@@ -187,8 +201,15 @@ def test_distributed_scripts(echo):
 
 
 def test_slurm_scripts(echo):
-    train = echo('slurm_train.sh', 'part', 'job', 'c.py', 'w', '--amp',
-                 GPUS='16', SRUN_ARGS='--quotatype=auto --time=1')
+    train = echo(
+        'slurm_train.sh',
+        'part',
+        'job',
+        'c.py',
+        'w',
+        '--amp',
+        GPUS='16',
+        SRUN_ARGS='--quotatype=auto --time=1')
     assert train.startswith('srun -p part --job-name=job')
     assert '--ntasks=16 ' in train and '--quotatype=auto --time=1 ' in train
     assert train.endswith(

@@ -40,16 +40,25 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp('workflow')
     write_images(folder / 'data/digits')
     run_python(
-        ROOT / 'tools/train.py', CONFIGS / f'{TEACHER}.py', '--no-validate',
-        *OPTIONS, 'train_cfg.max_epochs=1', cwd=folder)
+        ROOT / 'tools/train.py',
+        CONFIGS / f'{TEACHER}.py',
+        '--no-validate',
+        *OPTIONS,
+        'train_cfg.max_epochs=1',
+        cwd=folder)
     return folder
 
 
 def train_student(folder, epochs):
     return run_python(
-        ROOT / 'tools/train.py', CONFIGS / f'{STUDENT}.py', '--resume',
-        '--auto-scale-lr', *OPTIONS, f'train_cfg.max_epochs={epochs}',
-        'train_dataloader.dataset.fraction=0.75', cwd=folder,
+        ROOT / 'tools/train.py',
+        CONFIGS / f'{STUDENT}.py',
+        '--resume',
+        '--auto-scale-lr',
+        *OPTIONS,
+        f'train_cfg.max_epochs={epochs}',
+        'train_dataloader.dataset.fraction=0.75',
+        cwd=folder,
         TEACHER=f'work_dirs/{TEACHER}/epoch_1.pth')
 
 
@@ -87,9 +96,11 @@ def test_learning_rate_follows_the_batch_size(student):
 
 @pytest.fixture(scope='module')
 def published(folder, work_dir):
-    log = run_python(ROOT / 'tools/model_converters/publish_model.py',
-                     work_dir / 'epoch_2.pth', folder / 'student.pth',
-                     cwd=folder)
+    log = run_python(
+        ROOT / 'tools/model_converters/publish_model.py',
+        work_dir / 'epoch_2.pth',
+        folder / 'student.pth',
+        cwd=folder)
     path = next(folder.glob('student-*.pth'))
     assert str(path) in log
     return path
@@ -105,13 +116,16 @@ def test_published_file_is_the_student_alone(published, work_dir):
     checkpoint = torch.load(published, weights_only=True)
     state = checkpoint['state_dict']
     assert set(checkpoint) == {'state_dict', 'meta'}
-    assert set(state) == {k for k in trained['state_dict']
-                          if not k.startswith('distiller.')}
+    assert set(state) == {
+        k
+        for k in trained['state_dict'] if not k.startswith('distiller.')
+    }
     assert len(state) < len(trained['state_dict'])
-    assert all(torch.equal(v, trained['state_dict'][k])
-               for k, v in state.items())
+    assert all(
+        torch.equal(v, trained['state_dict'][k]) for k, v in state.items())
     assert list(checkpoint['meta']['dataset_meta']['classes']) == [
-        str(i) for i in range(10)]
+        str(i) for i in range(10)
+    ]
 
 
 def test_published_name_holds_the_checksum(published):
@@ -124,48 +138,76 @@ def test_published_file_loads_into_the_plain_classifier(
     image = str(folder / 'data/digits/val/3/3_0.png')
     whole = ImageClassificationInferencer(
         str(CONFIGS / f'{STUDENT}.py'), str(work_dir / 'epoch_2.pth'))
-    scores = [model(image)[0]['pred_scores']
-              for model in (plain_model(published), whole)]
+    scores = [
+        model(image)[0]['pred_scores']
+        for model in (plain_model(published), whole)
+    ]
     np.testing.assert_allclose(*scores, rtol=1e-5)
 
 
 def test_tested_accuracy_is_that_of_the_training(folder, work_dir):
     """And no teacher is looked for; every fourth image is shown."""
-    run_python(ROOT / 'tools/test.py', CONFIGS / f'{STUDENT}.py',
-               work_dir / 'epoch_2.pth', '--out', 'metrics.json',
-               '--out-item', 'metrics', '--work-dir', 'tested', '--show-dir',
-               'shown', '--interval', '4', cwd=folder,
-               TEACHER='/no/teacher/is/needed')
+    run_python(
+        ROOT / 'tools/test.py',
+        CONFIGS / f'{STUDENT}.py',
+        work_dir / 'epoch_2.pth',
+        '--out',
+        'metrics.json',
+        '--out-item',
+        'metrics',
+        '--work-dir',
+        'tested',
+        '--show-dir',
+        'shown',
+        '--interval',
+        '4',
+        cwd=folder,
+        TEACHER='/no/teacher/is/needed')
     metrics = json.loads((folder / 'metrics.json').read_text())
-    rows = [json.loads(line)
-            for path in work_dir.glob('*/vis_data/scalars.json')
-            for line in path.read_text().splitlines()]
-    last = [r['accuracy/top1'] for r in rows
-            if 'accuracy/top1' in r and r['step'] == 2]
+    rows = [
+        json.loads(line) for path in work_dir.glob('*/vis_data/scalars.json')
+        for line in path.read_text().splitlines()
+    ]
+    last = [
+        r['accuracy/top1'] for r in rows
+        if 'accuracy/top1' in r and r['step'] == 2
+    ]
     assert [metrics['accuracy/top1']] == last
     assert len(list((folder / 'shown').glob('*.png'))) == 5
 
 
 def test_views_are_averaged(folder, published):
     """--tta gives the mean of the image's and its mirror image's scores."""
-    run_python(ROOT / 'tools/test.py', CONFIGS / f'{PLAIN}.py', published,
-               '--tta', '--out', 'views.pkl', '--work-dir', 'tested',
-               cwd=folder)
+    run_python(
+        ROOT / 'tools/test.py',
+        CONFIGS / f'{PLAIN}.py',
+        published,
+        '--tta',
+        '--out',
+        'views.pkl',
+        '--work-dir',
+        'tested',
+        cwd=folder)
     rows = pickle.loads((folder / 'views.pkl').read_bytes())
     assert len(rows) == 20
     model = plain_model(published)
     image = np.asarray(Image.open(folder / 'data/digits/val/0/0_0.png'))
-    scores = [model(view)[0]['pred_scores'] for view in
-              (image[..., ::-1], image[:, ::-1, ::-1])]
+    scores = [
+        model(view)[0]['pred_scores']
+        for view in (image[..., ::-1], image[:, ::-1, ::-1])
+    ]
     assert np.abs(scores[0] - scores[1]).max() > 1e-5
     np.testing.assert_allclose(
         rows[0]['pred_score'], np.mean(scores, 0), rtol=1e-4)
 
 
 def test_flops_tool(folder):
-    log = run_python(ROOT / 'tools/analysis_tools/get_flops.py',
-                     CONFIGS / f'{STUDENT}.py', '--out', 'flops.json',
-                     cwd=folder)
+    log = run_python(
+        ROOT / 'tools/analysis_tools/get_flops.py',
+        CONFIGS / f'{STUDENT}.py',
+        '--out',
+        'flops.json',
+        cwd=folder)
     counts = json.loads((folder / 'flops.json').read_text())
     model = get_model(str(CONFIGS / f'{PLAIN}.py'))
     assert counts['parameters'] == sum(p.numel() for p in model.parameters())
@@ -174,10 +216,22 @@ def test_flops_tool(folder):
 
 
 def test_benchmark_tool(folder):
-    log = run_python(ROOT / 'tools/analysis_tools/benchmark.py',
-                     CONFIGS / f'{PLAIN}.py', '--batch-size', 4, '--warmup',
-                     1, '--repeats', 3, '--precision', 'bf16', '--device',
-                     'cpu', '--out', 'speed.json', cwd=folder)
+    log = run_python(
+        ROOT / 'tools/analysis_tools/benchmark.py',
+        CONFIGS / f'{PLAIN}.py',
+        '--batch-size',
+        4,
+        '--warmup',
+        1,
+        '--repeats',
+        3,
+        '--precision',
+        'bf16',
+        '--device',
+        'cpu',
+        '--out',
+        'speed.json',
+        cwd=folder)
     row = json.loads((folder / 'speed.json').read_text())
     assert (row['batch'], row['resolution'], row['precision']) == (4, 16,
                                                                    'bf16')

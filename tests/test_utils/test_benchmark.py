@@ -25,13 +25,12 @@ def test_median_is_taken_after_the_warm_up():
     result = measure_speed(model, (4, 3, 8, 8), warmup=2, repeats=5)
     assert model.calls == [((4, 3, 8, 8), False, False, False)] * 7
     assert 20 <= result['latency_ms'] < 150
-    assert result['images_per_s'] == pytest.approx(
-        4e3 / result['latency_ms'])
+    assert result['images_per_s'] == pytest.approx(4e3 / result['latency_ms'])
     assert result['peak_mib'] == 0
 
 
 def test_lower_precision_is_autocast():
     model = Sleeper()
-    measure_speed(model, (1, 3, 8, 8), dtype=torch.bfloat16, warmup=2,
-                  repeats=2)
+    measure_speed(
+        model, (1, 3, 8, 8), dtype=torch.bfloat16, warmup=2, repeats=2)
     assert [call[3] for call in model.calls] == [True] * 4

@@ -25,8 +25,8 @@ def expected(kind):
     matmul = DEPTH * (project + ssm + convolution) + 2 * D * 4
     if kind == 'VisionMamba':
         matmul += 2 * L * (3 * 4 * 4) * D
-    scan = DEPTH * (directions * (9 * tokens * E * N + tokens * E)
-                    + tokens * E)
+    scan = DEPTH * (
+        directions * (9 * tokens * E * N + tokens * E) + tokens * E)
     return B * matmul, B * scan
 
 
@@ -59,8 +59,8 @@ def test_attention_of_a_transformer_is_counted():
     attention = 2 * 2 * tokens**2 * width
     assert counts['scan'] == 0
     assert counts['matmul'] == B * (
-        depth * (layer + attention) + 2 * L * (3 * 4 * 4) * width +
-        2 * width * 4)
+        depth * (layer + attention) + 2 * L *
+        (3 * 4 * 4) * width + 2 * width * 4)
 
 
 def test_distiller_is_not_counted_and_stays():

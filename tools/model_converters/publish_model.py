@@ -26,7 +26,15 @@ def student_checkpoint(checkpoint: dict) -> dict:
     Returns:
         dict: ``state_dict`` without the distiller, and ``meta`` with the
         data set's classes.
+
+    Raises:
+        ValueError: It is no checkpoint of a training.
     """
+    if 'state_dict' not in checkpoint:
+        raise ValueError(
+            "in_file holds no 'state_dict', but "
+            f'{sorted(map(str, checkpoint))[:5]}: give a checkpoint that '
+            'tools/train.py has written.')
     state = {
         k: v
         for k, v in checkpoint['state_dict'].items()

@@ -6,6 +6,10 @@ data_root = 'data/imagenet100/'
 
 data_preprocessor = dict(num_classes=100)
 
+load = dict(type='transmamba_mm.LoadImage')
+train_pipeline = [load, *_base_.train_pipeline[1:]]
+test_pipeline = [load, *_base_.test_pipeline[1:]]
+
 train_dataloader = dict(
     batch_size=128,
     dataset=dict(
@@ -17,7 +21,7 @@ train_dataloader = dict(
             type='transmamba_mm.ImageFolderDataset',
             data_root=data_root,
             data_prefix='train',
-            pipeline=_base_.train_pipeline)))
+            pipeline=train_pipeline)))
 
 val_dataloader = dict(
     dataset=dict(
@@ -25,5 +29,5 @@ val_dataloader = dict(
         type='transmamba_mm.ImageFolderDataset',
         data_root=data_root,
         data_prefix='val',
-        pipeline=_base_.test_pipeline))
+        pipeline=test_pipeline))
 test_dataloader = val_dataloader
