@@ -129,9 +129,8 @@ def test_learning_rate_is_scaled_from_a_known_batch_size(merge):
 def test_schedule_that_never_begins_is_named(merge):
     with pytest.raises(
             ValueError,
-            match=re.escape(
-                'max_epochs=2, but param_scheduler[1] (CosineAnnealingLR) begins '
-                'after epoch 2')) as error:
+            match=r'max_epochs=2, but param_scheduler\[1\] '
+            r'\(CosineAnnealingLR\) begins after epoch 2') as error:
         merge('train', '--cfg-options', 'train_cfg.max_epochs=2')
     fix = re.findall(r'param_scheduler\.\S+', str(error.value))
     merge('train', '--cfg-options', 'train_cfg.max_epochs=2', *fix)
