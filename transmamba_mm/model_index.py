@@ -9,10 +9,11 @@ def find_root() -> Optional[str]:
     """Find the folder that holds ``model-index.yml`` and ``configs``.
 
     Returns:
-        str, optional: ``.mim`` of an installed package, or the working tree.
+        str, optional: The working tree, or ``.mim`` of an installed package.
+        The tree comes first: a build may have left copies in its ``.mim``.
     """
     package = osp.dirname(osp.abspath(__file__))
-    for root in (osp.join(package, '.mim'), osp.dirname(package)):
+    for root in (osp.dirname(package), osp.join(package, '.mim')):
         if osp.exists(osp.join(root, 'model-index.yml')):
             return root
     return None
