@@ -58,8 +58,7 @@ MIXUP = dict(augments=[dict(type='Mixup', alpha=0.8)])
 def trained(tmp_path, weights):
     """One epoch with Mixup and EMA."""
     runner = make_runner(
-        tmp_path / 'run',
-        student_cfg(distiller={}, train_cfg=MIXUP),
+        tmp_path / 'run', student_cfg(distiller={}, train_cfg=MIXUP),
         [distill_hook(weights), EMA,
          dict(type='KeepTeacherHook')])
     runner.train()
@@ -88,8 +87,8 @@ def test_teacher_stays_the_same_and_in_eval(trained):
     assert all(torch.equal(seen.first[k], v) for k, v in seen.last.items())
     changed = [
         k for k, v in trained.model.state_dict().items()
-        if k.startswith('backbone.layers') and not torch.equal(
-            v, seen.student[k])
+        if k.startswith('backbone.layers')
+        and not torch.equal(v, seen.student[k])
     ]
     assert changed
 
@@ -133,9 +132,9 @@ def _sample(label):
 
 
 def test_logged_loss_is_the_sum_of_its_parts(tmp_path, weights):
-    runner = make_runner(
-        tmp_path, student_cfg(distiller=dict(logit_weight=0.5)),
-        [distill_hook(weights)])
+    runner = make_runner(tmp_path,
+                         student_cfg(distiller=dict(logit_weight=0.5)),
+                         [distill_hook(weights)])
     runner.train()
     rows = read_scalars(runner)
     rows = [r for r in rows if 'loss' in r]

@@ -33,10 +33,7 @@ def batch(rank, step):
 def train(rank, port, folder, progress, wrong):
     torch.set_num_threads(1)
     dist.init_process_group(
-        'gloo',
-        init_method=f'tcp://127.0.0.1:{port}',
-        rank=rank,
-        world_size=2)
+        'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
     torch.manual_seed(rank)  # different weights, which rank 0 overwrites
     model = MODELS.build(student_cfg(distiller=dict(logit_weight=0.1)))
     model.init_weights()
@@ -57,8 +54,7 @@ def train(rank, port, folder, progress, wrong):
 @pytest.fixture
 def folder(tmp_path):
     torch.manual_seed(0)
-    torch.save(
-        MODELS.build(vit_cfg()).state_dict(), tmp_path / 'teacher.pth')
+    torch.save(MODELS.build(vit_cfg()).state_dict(), tmp_path / 'teacher.pth')
     return tmp_path
 
 

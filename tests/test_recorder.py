@@ -32,6 +32,8 @@ def test_hooks_are_removed_after_an_error():
 
 def test_unknown_path_lists_the_nearest():
     net = nn.ModuleDict(dict(backbone=nn.ModuleDict(dict(layers=model()))))
-    with pytest.raises(ValueError, match=r"no layer 'backbone.layer.0'.*"
-                       r"backbone\.layers\.0"):
+    with pytest.raises(
+            ValueError,
+            match=r"no layer 'backbone.layer.0'.*"
+            r"backbone\.layers\.0"):
         LayerRecorder(net, ['backbone.layer.0'])

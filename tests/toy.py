@@ -6,8 +6,7 @@ from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS
 from mmpretrain.structures import DataSample
 
-NORMALISE = dict(
-    mean=[120., 120., 120.], std=[60., 60., 60.], num_classes=4)
+NORMALISE = dict(mean=[120., 120., 120.], std=[60., 60., 60.], num_classes=4)
 
 
 @DATASETS.register_module()
@@ -66,7 +65,9 @@ def vit_cfg(embed_dims=48, num_layers=6, num_classes=4, **kwargs):
         data_preprocessor=NORMALISE)
 
 
-def student_cfg(kind='VisionMamba', distiller=None, train_cfg=None,
+def student_cfg(kind='VisionMamba',
+                distiller=None,
+                train_cfg=None,
                 **backbone):
     """Config of a small student of width 32 and 3 layers."""
     model = dict(
@@ -85,8 +86,11 @@ def student_cfg(kind='VisionMamba', distiller=None, train_cfg=None,
         data_preprocessor=NORMALISE)
     if train_cfg is not None:
         model['train_cfg'] = train_cfg
-        model['head']['loss'] = dict(type='LabelSmoothLoss', label_smooth_val=0.1,
-                                     num_classes=4, mode='original')
+        model['head']['loss'] = dict(
+            type='LabelSmoothLoss',
+            label_smooth_val=0.1,
+            num_classes=4,
+            mode='original')
         model['head']['cal_acc'] = False
     if distiller is not None:
         model['type'] = 'transmamba_mm.DistillClassifier'

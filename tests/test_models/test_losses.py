@@ -6,16 +6,14 @@ import torch
 
 from transmamba_mm.models import (AdaptiveCosineLoss, ReleasedCodeLoss,
                                   logit_distillation_loss)
-from transmamba_mm.models.losses.adaptive_cosine_loss import (
-    adaptive_weights, token_cosine)
+from transmamba_mm.models.losses.adaptive_cosine_loss import (adaptive_weights,
+                                                              token_cosine)
 
 
 def with_cosines(cosines):
     """Unit vectors at the given cosines, one layer each."""
     teacher = [torch.tensor([[[1., 0.]]]) for _ in cosines]
-    student = [
-        torch.tensor([[[c, math.sqrt(1 - c * c)]]]) for c in cosines
-    ]
+    student = [torch.tensor([[[c, math.sqrt(1 - c * c)]]]) for c in cosines]
     return student, teacher
 
 
@@ -28,8 +26,7 @@ def test_default_by_hand():
 
 
 def test_clamp_keeps_weights_at_one_at_a_random_start():
-    loss, _, weights = AdaptiveCosineLoss(eps=0.1)(
-        *with_cosines([0.05, -0.3]))
+    loss, _, weights = AdaptiveCosineLoss(eps=0.1)(*with_cosines([0.05, -0.3]))
     torch.testing.assert_close(weights, torch.ones(2))
     torch.testing.assert_close(loss, torch.tensor((0.95 + 1.3) / 2))
 
@@ -62,12 +59,12 @@ def test_weights_carry_no_gradient_and_no_layer_is_pushed_away():
     AdaptiveCosineLoss()(student, teacher)[0].backward()
     assert (angles.grad > 0).all(), 'a step would enlarge an angle'
     angles.grad = None
-    AdaptiveCosineLoss('paper_v1')([
-        torch.stack([a.cos(), a.sin()]).reshape(1, 1, 2) for a in angles
-    ], teacher)[0].backward()
+    AdaptiveCosineLoss('paper_v1')(
+        [torch.stack([a.cos(), a.sin()]).reshape(1, 1, 2) for a in angles],
+        teacher)[0].backward()
     assert angles.grad[0] < 0, 'the literal formula pushes the good layer'
-    assert not adaptive_weights(
-        torch.tensor([0.5], requires_grad=True), 0.1).requires_grad
+    assert not adaptive_weights(torch.tensor([0.5], requires_grad=True),
+                                0.1).requires_grad
 
 
 def test_cosine_is_float32_under_autocast():
@@ -96,8 +93,8 @@ def test_released_code_by_hand():
     layer = torch.tensor([[0., 2. * math.log(3.)]])  # softened: 1/4, 3/4
     entropy = -(0.75 * math.log(0.25) + 0.25 * math.log(0.75))
     got = ReleasedCodeLoss()(h, [h, layer], g)
-    torch.testing.assert_close(
-        got, torch.tensor(120 * log2 + log2 + 2 * entropy))
+    torch.testing.assert_close(got,
+                               torch.tensor(120 * log2 + log2 + 2 * entropy))
 
 
 def test_logit_loss_by_hand():

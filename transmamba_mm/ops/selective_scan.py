@@ -139,7 +139,7 @@ def scan_groups(u: Tensor,
 
 
 def set_scan_backend(name: Optional[str]) -> None:
-    """Force a back end for the whole process.
+    """Force a back end for the whole process, whatever a call asks for.
 
     Args:
         name (str, optional): 'mamba_ssm', 'chunked' or 'reference'; None
@@ -197,7 +197,7 @@ def _choose(u: Tensor, d_state: int, backend: Optional[str]) -> str:
     """Name the back end of one call; an unusable forced one is an error."""
     if backend is not None:
         _check_backend(backend, 'the argument `backend`')
-    name = backend or _get_forced()
+    name = _forced or backend or _get_forced()
     if name is None:
         return _best(u.device, u.dtype, d_state)
     if name == 'mamba_ssm':

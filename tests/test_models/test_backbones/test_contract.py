@@ -126,7 +126,9 @@ def test_pos_embed_is_resized_on_loading(family):
     got, _ = large.token_layout((24, 16)).split(large.pos_embed)
     want, _ = small.token_layout((16, 16)).split(small.pos_embed)
     torch.testing.assert_close(
-        got.reshape(6, 4, 32).mean((0, 1)), want.mean((0, 1)), atol=2e-2,
+        got.reshape(6, 4, 32).mean((0, 1)),
+        want.mean((0, 1)),
+        atol=2e-2,
         rtol=0)
     # loading and resizing on the fly agree
     x = torch.randn(1, 3, 24, 16)
@@ -227,3 +229,22 @@ def test_each_direction_sees_its_own_past(family):
     else:
         assert forward.nonzero().flatten().tolist() == [16]
         assert backward.all()
+
+
+def test_scan_back_end_can_be_forced_by_config(family, monkeypatch):
+    from transmamba_mm.ops import selective_scan
+    used = []
+    for name, scan in selective_scan.BACKENDS.items():
+        monkeypatch.setitem(
+            selective_scan.BACKENDS,
+            name,
+            lambda *args, name=name, scan=scan: used.append(name) or scan(*args
+                                                                          ))
+    x = torch.randn(1, 3, 16, 16)
+    build(family)(x)
+    assert set(used) == {'chunked'}
+    used.clear()
+    build(family, scan_backend='reference')(x)
+    assert set(used) == {'reference'}
+    with pytest.raises(ValueError, match=r'backbone\.scan_backend'):
+        build(family, scan_backend='fast')

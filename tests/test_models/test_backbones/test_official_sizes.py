@@ -25,8 +25,10 @@ def test_parameter_count(family, arch):
 
 
 def test_vim_names_and_shapes():
-    shapes = {k: tuple(v.shape) for k, v in build(
-        'VisionMamba', 'tiny').state_dict().items()}
+    shapes = {
+        k: tuple(v.shape)
+        for k, v in build('VisionMamba', 'tiny').state_dict().items()
+    }
     assert len(shapes) == 413  # the official file has head.{weight,bias} too
     mixer = 'layers.23.mixer.'
     assert shapes['cls_token'] == (1, 1, 192)
@@ -47,8 +49,10 @@ def test_vim_plus_has_730_positions():
 
 
 def test_plainmamba_names_and_shapes():
-    shapes = {k: tuple(v.shape) for k, v in build(
-        'PlainMamba', 'l1').state_dict().items()}
+    shapes = {
+        k: tuple(v.shape)
+        for k, v in build('PlainMamba', 'l1').state_dict().items()
+    }
     assert shapes['pos_embed'] == (1, 196, 192)
     assert shapes['patch_embed.stem.0.weight'] == (64, 3, 7, 7)
     assert shapes['patch_embed.convs.0.weight'] == (64, 64, 3, 3)
@@ -84,7 +88,7 @@ def test_odd_patch_size_is_refused():
 def test_vim_needs_a_class_token_to_return_it():
     with pytest.raises(ValueError, match='with_cls_token'):
         build('VisionMamba', 'tiny', with_cls_token=False)
-    model = build('VisionMamba', 'tiny', with_cls_token=False,
-                  out_type='avg_featmap')
+    model = build(
+        'VisionMamba', 'tiny', with_cls_token=False, out_type='avg_featmap')
     assert model.pos_embed.shape == (1, 196, 192)
     assert model.num_extra_tokens == 0

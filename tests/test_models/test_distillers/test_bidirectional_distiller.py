@@ -145,15 +145,14 @@ def test_teacher_grid_is_resized_as_a_picture():
     teacher = torch.zeros(1, 16, 1)
     teacher[0, :8] = 1.  # upper half of a 4 x 4 grid
     _, matched = match_tokens(
-        torch.zeros(1, 4, 1), teacher, TokenLayout((2, 2)),
-        TokenLayout((4, 4)))
+        torch.zeros(1, 4, 1), teacher, TokenLayout((2, 2)), TokenLayout(
+            (4, 4)))
     assert matched.flatten().tolist() == [1, 1, 0, 0]
 
 
 def test_wrong_token_count_is_an_error():
     with pytest.raises(ValueError, match='4 tokens found.*5'):
-        match_tokens(
-            torch.zeros(1, 5, 1), torch.zeros(1, 4, 1), VIT, VIT)
+        match_tokens(torch.zeros(1, 5, 1), torch.zeros(1, 4, 1), VIT, VIT)
 
 
 @pytest.mark.parametrize('kwargs, message', [

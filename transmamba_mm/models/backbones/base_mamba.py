@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from ..layers.mamba_mixer import is_pretrained
+from transmamba_mm.ops import SCAN_BACKENDS
+from ..layers.mamba_mixer import MambaMixer, is_pretrained
 from ..layers.token_layout import TokenLayout, resize_tokens
 
 
@@ -42,6 +43,7 @@ class BaseMamba(BaseBackbone):
                  frozen_stages: int = -1,
                  norm_eval: bool = False,
                  with_cp: bool = False,
+                 scan_backend: Optional[str] = None,
                  init_cfg: Optional[dict] = None) -> None:
         super().__init__(init_cfg=init_cfg)
         self.arch_settings = self._resolve_arch(arch)
@@ -64,6 +66,12 @@ class BaseMamba(BaseBackbone):
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.with_cp = with_cp
+        if scan_backend not in (None, *SCAN_BACKENDS):
+            raise ValueError(
+                f"backbone.scan_backend='{scan_backend}' is "
+                f'unknown; use one of {[*SCAN_BACKENDS]}, or None '
+                'for the best.')
+        self.scan_backend = scan_backend
         self.drop_after_pos = nn.Dropout(p=drop_rate)
         self._register_load_state_dict_pre_hook(self._prepare_pos_embed)
 
@@ -84,8 +92,8 @@ class BaseMamba(BaseBackbone):
                 f'give {sorted(self.essential_keys)}, or {known}.')
         return dict(arch)
 
-    def _resolve_indices(self, out_indices: Union[int, Sequence[int]]
-                         ) -> Tuple[int, ...]:
+    def _resolve_indices(
+            self, out_indices: Union[int, Sequence[int]]) -> Tuple[int, ...]:
         """Turn negative indices into positive ones, without side effects."""
         if isinstance(out_indices, int):
             out_indices = (out_indices, )
@@ -98,7 +106,10 @@ class BaseMamba(BaseBackbone):
         return tuple(i % n for i in out_indices)
 
     def finish_init(self) -> None:
-        """Freeze what is to be frozen, once all modules exist."""
+        """Set what needs all modules: scan back end and frozen stages."""
+        for module in self.modules():
+            if isinstance(module, MambaMixer):
+                module.scan_backend = self.scan_backend
         self._freeze_stages()
 
     @property
@@ -107,7 +118,8 @@ class BaseMamba(BaseBackbone):
         return self.token_layout(self.img_size).grid
 
     @abstractmethod
-    def token_layout(self, image_size: Tuple[int, int],
+    def token_layout(self,
+                     image_size: Tuple[int, int],
                      layer: int = -1) -> TokenLayout:
         """Tell how the tokens after a layer stand for an image.
 
@@ -185,8 +197,8 @@ class BaseMamba(BaseBackbone):
             return cls_token[:, 0]
         if self.out_type == 'avg_featmap':
             return patches.mean(dim=1)
-        return patches.transpose(1, 2).reshape(
-            x.shape[0], self.embed_dims, *layout.grid)
+        return patches.transpose(1, 2).reshape(x.shape[0], self.embed_dims,
+                                               *layout.grid)
 
     def resized_pos_embed(self, layout: TokenLayout) -> Tensor:
         """Return the position embedding for a token grid.

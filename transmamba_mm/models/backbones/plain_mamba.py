@@ -7,12 +7,10 @@ from torch import Tensor, nn
 from transmamba_mm.ops import SNAKE_NAMES
 from transmamba_mm.registry import MODELS
 from ..layers import MambaBlock, SnakeMixer, TokenLayout
-from .base_mamba import (BaseMamba, drop_path_rates, num_patches,
-                         pad_to_patches)
+from .base_mamba import BaseMamba, drop_path_rates, num_patches, pad_to_patches
 
 
-def _arch(embed_dims: int, num_layers: int, num_convs: int,
-          **kwargs) -> dict:
+def _arch(embed_dims: int, num_layers: int, num_convs: int, **kwargs) -> dict:
     return dict(
         embed_dims=embed_dims,
         num_layers=num_layers,
@@ -69,6 +67,8 @@ class PlainMamba(BaseMamba):
             Defaults to False.
         with_cp (bool): Whether to save memory by activation checkpointing.
             Defaults to False.
+        scan_backend (str, optional): 'mamba_ssm', 'chunked' or 'reference';
+            None takes the best for the device. Defaults to None.
         init_cfg (dict | list, optional): Initialisation config. Defaults to
             truncated normal linear layers, as published.
     """
@@ -123,7 +123,8 @@ class PlainMamba(BaseMamba):
                                 nn.LayerNorm(self.embed_dims, eps=1e-6))
         self.finish_init()
 
-    def token_layout(self, image_size: Tuple[int, int],
+    def token_layout(self,
+                     image_size: Tuple[int, int],
                      layer: int = -1) -> TokenLayout:
         """See :meth:`BaseMamba.token_layout`."""
         # the stem halves an odd side upwards

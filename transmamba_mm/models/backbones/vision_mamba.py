@@ -9,8 +9,7 @@ from transmamba_mm.ops import BIDIRECTIONAL_NAMES
 from transmamba_mm.registry import MODELS
 from ..layers import BidirectionalMixer, MambaBlock, TokenLayout
 from ..layers.mamba_mixer import is_pretrained
-from .base_mamba import (BaseMamba, drop_path_rates, num_patches,
-                         pad_to_patches)
+from .base_mamba import BaseMamba, drop_path_rates, num_patches, pad_to_patches
 
 
 @MODELS.register_module()
@@ -64,6 +63,8 @@ class VisionMamba(BaseMamba):
             Defaults to -1.
         with_cp (bool): Whether to save memory by activation checkpointing.
             Defaults to False.
+        scan_backend (str, optional): 'mamba_ssm', 'chunked' or 'reference';
+            None takes the best for the device. Defaults to None.
         init_cfg (dict | list, optional): Initialisation config. Defaults to
             None, the published initialisation.
     """
@@ -122,7 +123,8 @@ class VisionMamba(BaseMamba):
         self.norm_f = nn.RMSNorm(self.embed_dims, eps=1e-5)
         self.finish_init()
 
-    def token_layout(self, image_size: Tuple[int, int],
+    def token_layout(self,
+                     image_size: Tuple[int, int],
                      layer: int = -1) -> TokenLayout:
         """See :meth:`BaseMamba.token_layout`."""
         h, w = (

@@ -221,8 +221,9 @@ class BidirectionalDistiller(BaseModule):
             weights.append(w)
         return {
             **terms,
-            **self._stats(torch.stack(cosines).mean(0),
-                          torch.stack(weights).mean(0))
+            **self._stats(
+                torch.stack(cosines).mean(0),
+                torch.stack(weights).mean(0))
         }
 
     def _released_terms(self, student, teacher, student_layouts,
@@ -257,9 +258,8 @@ class BidirectionalDistiller(BaseModule):
         return stats
 
 
-def match_tokens(student: Tensor, teacher: Tensor,
-                 student_layout: TokenLayout, teacher_layout: TokenLayout
-                 ) -> Tuple[Tensor, Tensor]:
+def match_tokens(student: Tensor, teacher: Tensor, student_layout: TokenLayout,
+                 teacher_layout: TokenLayout) -> Tuple[Tensor, Tensor]:
     """Bring two token sequences into one order and length.
 
     The teacher's grid is resized to the student's (bilinear, our choice); the
@@ -302,4 +302,3 @@ def _loss_weights(variant: str, alpha: Optional[float],
         raise ValueError(f'distiller.alpha={alpha}, but the variant '
                          "'paper_v1' needs a value in [0, 1].")
     return alpha, 1. - alpha
-

@@ -101,9 +101,9 @@ class Distillable:
                 'distillation.')
         return teacher
 
-    def distilled_loss(self, inputs: Tensor,
-                       own_loss: Callable[[], Dict[str, Tensor]]
-                       ) -> Dict[str, Tensor]:
+    def distilled_loss(
+            self, inputs: Tensor,
+            own_loss: Callable[[], Dict[str, Tensor]]) -> Dict[str, Tensor]:
         """Compute the own loss once, and add the distiller's terms.
 
         Args:

@@ -69,7 +69,8 @@ class BidirectionalMixer(MambaMixer):
             delta_bias=torch.stack([self.dt_proj.bias,
                                     self.dt_proj_b.bias]).float(),
             merge=self.merge,
-            record=record)
+            record=record,
+            backend=self.scan_backend)
 
     def _direction_inputs(self, inner: Tensor, suffix: str,
                           reverse: bool) -> Tuple[Tensor, ...]:

@@ -31,6 +31,8 @@ class MambaMixer(BaseModule):
 
     #: How the directions are joined, 'sum' or 'mean'.
     merge = 'sum'
+    #: Back end of the scan, None for the best; see ``selective_scan``.
+    scan_backend: Optional[str] = None
 
     def __init__(self,
                  embed_dims: int,

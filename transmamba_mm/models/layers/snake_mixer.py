@@ -70,4 +70,5 @@ class SnakeMixer(MambaMixer):
             delta_bias=self.dt_proj.bias.float(),
             merge=self.merge,
             params_in_scan_order=True,
-            record=record)
+            record=record,
+            backend=self.scan_backend)

@@ -47,8 +47,8 @@ class TokenLayout:
         if self.cls_index is None:
             return tokens, None
         start, stop = self.cls_index, self.cls_index + self.num_extra_tokens
-        patches = torch.cat(
-            [tokens[..., :start, :], tokens[..., stop:, :]], dim=-2)
+        patches = torch.cat([tokens[..., :start, :], tokens[..., stop:, :]],
+                            dim=-2)
         return patches, tokens[..., start:start + 1, :]
 
     def join(self, patches: Tensor, cls_token: Tensor) -> Tensor:
@@ -62,8 +62,8 @@ class TokenLayout:
             Tensor: Shape (..., H * W + 1, C).
         """
         i = self.cls_index
-        return torch.cat(
-            [patches[..., :i, :], cls_token, patches[..., i:, :]], dim=-2)
+        return torch.cat([patches[..., :i, :], cls_token, patches[..., i:, :]],
+                         dim=-2)
 
 
 def resize_tokens(patches: Tensor,

@@ -46,14 +46,14 @@ class AdaptiveCosineLoss(nn.Module):
                              "AdaptiveCosineLoss; use 'default' or "
                              "'paper_v1'.")
         if not 0 < eps <= 1:
-            raise ValueError(f'distiller.eps={eps}, but it must lie in (0, 1].'
-                             )
+            raise ValueError(
+                f'distiller.eps={eps}, but it must lie in (0, 1].')
         self.variant = variant
         self.eps = eps
         self.adaptive = adaptive
 
-    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]
-                ) -> Tuple[Tensor, Tensor, Tensor]:
+    def forward(self, student: Sequence[Tensor],
+                teacher: Sequence[Tensor]) -> Tuple[Tensor, Tensor, Tensor]:
         """Compare features layer by layer.
 
         Args:

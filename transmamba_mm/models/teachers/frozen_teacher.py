@@ -52,7 +52,8 @@ class FrozenTeacher(nn.Module):
         """int, optional: Number of logits, if there is a head."""
 
     @abstractmethod
-    def token_layout(self, image_size: Tuple[int, int],
+    def token_layout(self,
+                     image_size: Tuple[int, int],
                      layer: int = -1) -> TokenLayout:
         """Tell how the tokens after a layer stand for an image.
 
@@ -85,8 +86,8 @@ class FrozenTeacher(nn.Module):
         return super().train(False)
 
     @torch.no_grad()
-    def record(self, inputs: Tensor, names: Sequence[str]
-               ) -> Dict[str, Tensor]:
+    def record(self, inputs: Tensor,
+               names: Sequence[str]) -> Dict[str, Tensor]:
         """Run the teacher and keep some outputs.
 
         Args:

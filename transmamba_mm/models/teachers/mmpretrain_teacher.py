@@ -51,13 +51,14 @@ class MMPretrainTeacher(FrozenTeacher):
         """int, optional: Number of logits, if there is a head."""
         return getattr(self.model.head, 'num_classes', None)
 
-    def token_layout(self, image_size: Tuple[int, int],
+    def token_layout(self,
+                     image_size: Tuple[int, int],
                      layer: int = -1) -> TokenLayout:
         """See :meth:`FrozenTeacher.token_layout`."""
         conv = self.model.backbone.patch_embed.projection
         grid = tuple(
-            num_patches(s, k, step) for s, k, step in zip(
-                image_size, conv.kernel_size, conv.stride))
+            num_patches(s, k, step)
+            for s, k, step in zip(image_size, conv.kernel_size, conv.stride))
         extra = self.model.backbone.num_extra_tokens
         return TokenLayout(grid, extra, 0 if extra else None)
 
@@ -66,8 +67,8 @@ class MMPretrainTeacher(FrozenTeacher):
         return preprocessor_normalisation(self.model.data_preprocessor)
 
 
-def preprocessor_normalisation(preprocessor: nn.Module
-                               ) -> Tuple[Tensor, Tensor, bool]:
+def preprocessor_normalisation(
+        preprocessor: nn.Module) -> Tuple[Tensor, Tensor, bool]:
     """Read the normalisation off an MMPretrain data preprocessor.
 
     Args:
