@@ -5,6 +5,8 @@ import pytest
 import torch
 from mmpretrain.registry import MODELS
 
+from transmamba_mm.ops import SCAN_BACKENDS
+
 ARCH = dict(embed_dims=32, num_layers=3, d_state=4)
 FAMILIES = ['PlainMamba', 'VisionMamba']
 
@@ -232,11 +234,10 @@ def test_each_direction_sees_its_own_past(family):
 
 
 def test_scan_back_end_can_be_forced_by_config(family, monkeypatch):
-    from transmamba_mm.ops import selective_scan
     used = []
-    for name, scan in selective_scan.BACKENDS.items():
+    for name, scan in SCAN_BACKENDS.items():
         monkeypatch.setitem(
-            selective_scan.BACKENDS,
+            SCAN_BACKENDS,
             name,
             lambda *args, name=name, scan=scan: used.append(name) or scan(*args
                                                                           ))
