@@ -18,7 +18,7 @@ Inside, tensors are time-major: (L, G, B, E), (L, G, B, N) and, in a chunk,
     du_t = d_t <B_t, g_t> + D dy_t,           dA = sum_t w_t d_t
     dd_t = u_t <B_t, g_t> + sum_n w_t A
 """
-from typing import Iterator, List, Optional, Tuple
+from typing import Iterator, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -26,10 +26,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 #: State elements that a thread works on at once, about what its cache holds.
-CACHE_ELEMENTS = 2**19
+CACHE_ELEMENTS = 2**20
 #: The same for an accelerator, whose kernels want more to do.
 DEVICE_ELEMENTS = 2**24
-MIN_STEPS, MAX_STEPS = 8, 64
+MIN_STEPS, MAX_STEPS = 16, 64
 
 
 def scan(u: Tensor,
@@ -171,7 +171,11 @@ def _blocks(u: Tensor, A: Tensor) -> Iterator[Tuple[slice, int]]:
 
 def _time_major(x: Tensor, dtype: torch.dtype) -> Tensor:
     """(B, G, ., L) -> (L, G, B, .), channels contiguous."""
-    x = x.permute(3, 1, 0, 2).to(dtype)
+    x = x.to(dtype)
+    if x.is_contiguous():  # a plain transpose is the fast kind
+        x = x.flatten(0, 2).t().contiguous().view(-1, *x.shape[:3])
+        return x.transpose(1, 2)
+    x = x.permute(3, 1, 0, 2)
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
@@ -218,8 +222,11 @@ class _Block:
         groups, batch, channels = self.u.shape[1:]
         state = (batch, A.shape[2], channels)
         # slot 0 holds the state before the chunk
-        self.states = self.u.new_zeros(steps + 1, groups, *state)
+        self.states = self.u.new_empty(steps + 1, groups, *state)
         self.decay = self.u.new_empty(steps, self.d.shape[1], *state)
+        # views of single steps, made once: they cost as much as small steps
+        self.state_steps = self.states.unbind(0)
+        self.decay_steps = self.decay.unbind(0)
         length = len(self.u)
         self.last = (length - 1) % steps + 1
         self.parts = [
@@ -233,8 +240,8 @@ class _Block:
         torch.mul(self.d[part].unsqueeze(3), self.A, out=decay).exp_()
         torch.mul(
             self.du[part].unsqueeze(3), self.B[part].unsqueeze(4), out=states)
-        h = self.states[0]
-        for a_t, h_t in zip(decay.unbind(0), states.unbind(0)):
+        h = self.state_steps[0]
+        for a_t, h_t in zip(self.decay_steps[:steps], self.state_steps[1:]):
             h = h_t.addcmul_(a_t, h)
         return states
 
@@ -247,8 +254,7 @@ class _Block:
         """Write the output and return the states at the chunk starts."""
         starts = self.u.new_empty(len(self.parts), *self.states.shape[1:])
         for i, part in enumerate(self.parts):
-            if i:
-                self.states[0] = self.states[self.steps]
+            self.states[0] = self.states[self.steps] if i else 0
             starts[i] = self.states[0]
             y = self.read_out(part, self.compute_states(part))
             out[part] = y if gate is None else y.mul_(F.silu(gate[part]))
@@ -258,15 +264,16 @@ class _Block:
                  grads: dict) -> None:
         """Write or add the gradients named in ``grads``."""
         adjoints = torch.empty_like(self.states[1:])
+        steps = adjoints.unbind(0)
         carry = None  # a_{t+1} g_{t+1} of the chunk after
-        for part, start in zip(reversed(self.parts), reversed(starts)):
-            self.states[0] = start
+        for i, part in reversed(list(enumerate(self.parts))):
+            self.states[0] = starts[i]
             states = self.compute_states(part)
             dy = dout[part]
             if gate is not None:
                 dy = self._gate_backward(part, states, dy, gate[part], grads)
             g = adjoints[:len(dy)]
-            carry = self._adjoints(part, dy, g, carry)
+            carry = self._adjoints(part, dy, g, steps[:len(g)], carry)
             self._step_grads(part, dy, states, g, grads)
 
     def _gate_backward(self, part, states, dout, z, grads):
@@ -276,16 +283,15 @@ class _Block:
             grads['z'][part] = self.read_out(part, states) * slope * dout
         return dout * z * sigmoid
 
-    def _adjoints(self, part, dy, g, carry):
+    def _adjoints(self, part, dy, g, steps, carry):
         """Fill g_t of one chunk; return a_t g_t of its first step."""
         torch.mul(dy.unsqueeze(3), self.C[part].unsqueeze(4), out=g)
         if carry is not None:
             g[-1].add_(carry)
-        decay: List[Tensor] = list(self.decay[:len(g)].unbind(0))
-        steps = g.unbind(0)
-        for t in range(len(steps) - 1, 0, -1):
-            steps[t - 1].addcmul_(decay[t], steps[t])
-        return decay[0] * steps[0]
+        after = steps[-1]
+        for a_t, g_t in zip(self.decay_steps[len(g) - 1:0:-1], steps[-2::-1]):
+            after = g_t.addcmul_(a_t, after)
+        return self.decay_steps[0] * after
 
     def _step_grads(self, part, dy, states, g, grads):
         d, u = self.d[part], self.u[part]
@@ -319,4 +325,4 @@ class _Block:
         if 'bias' in grads:
             grads['bias'] += dd.sum((0, 2)).sum_to_size(grads['bias'].shape)
         if 'A' in grads:
-            grads['A'] += w.mul_(d.unsqueeze(3)).sum((0, 2))
+            grads['A'] += w.mul_(d.unsqueeze(3)).sum(0).sum(1)
