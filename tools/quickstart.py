@@ -31,6 +31,8 @@ def parse_args() -> argparse.Namespace:
         default=0.75,
         help='share of the training images that TransMamba sees '
         '(default 0.75)')
+    parser.add_argument(
+        '--epochs', type=int, help="default: the recipes' (20)")
     parser.add_argument('--work-dir', help='default work_dirs/quickstart')
     return parser.parse_args()
 
@@ -42,19 +44,29 @@ def main() -> None:
     work_dir = Path(args.work_dir or ROOT / 'work_dirs' / name).resolve()
     work_dir.mkdir(parents=True, exist_ok=True)
     task = data.prepare(args.data, work_dir)
+    common = dict(task=task, epochs=args.epochs)
     print(f'Data: {task.describe()}', flush=True)
 
-    teacher = runs.Run('teacher', 'ViT teacher', work_dir / 'teacher', task)
+    teacher = runs.Run('teacher', 'ViT teacher', work_dir / 'teacher',
+                       **common)
     runs.run_all([teacher])
     students = []
     for seed in range(args.seeds):
         students += [
-            runs.Run('scratch', f'Mamba from scratch, seed {seed}',
-                     work_dir / f'scratch_seed{seed}', task, seed=seed),
-            runs.Run('transmamba', f'TransMamba, seed {seed}',
-                     work_dir / f'transmamba_seed{seed}', task, seed=seed,
-                     fraction=args.fraction,
-                     teacher=teacher.checkpoint()),
+            runs.Run(
+                'scratch',
+                f'Mamba from scratch, seed {seed}',
+                work_dir / f'scratch_seed{seed}',
+                seed=seed,
+                **common),
+            runs.Run(
+                'transmamba',
+                f'TransMamba, seed {seed}',
+                work_dir / f'transmamba_seed{seed}',
+                seed=seed,
+                fraction=args.fraction,
+                teacher=teacher.checkpoint(),
+                **common),
         ]
     runs.run_all(students)
 

@@ -4,9 +4,9 @@ import json
 import platform
 
 import torch
-import transmamba_mm  # noqa: F401  (before torchvision is imported)
 from mmpretrain.apis import get_model
 
+import transmamba_mm  # noqa: F401  (before torchvision is imported)
 from transmamba_mm.ops import get_scan_backend
 from transmamba_mm.utils.benchmark import measure_speed
 

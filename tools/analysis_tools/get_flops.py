@@ -2,9 +2,9 @@
 import argparse
 import json
 
-import transmamba_mm  # noqa: F401  (before torchvision is imported)
 from mmpretrain.apis import get_model
 
+import transmamba_mm  # noqa: F401  (before torchvision is imported)
 from transmamba_mm.utils.flops import count_flops
 
 

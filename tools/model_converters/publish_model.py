@@ -5,8 +5,9 @@ import os
 import os.path as osp
 
 import torch
-import transmamba_mm  # noqa: F401  (safe loading)
 from mmengine.runner import CheckpointLoader
+
+import transmamba_mm  # noqa: F401  (safe loading)
 
 
 def parse_args() -> argparse.Namespace:

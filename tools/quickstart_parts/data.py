@@ -163,8 +163,9 @@ def read_classes(folder: Path) -> Dict[str, List[Path]]:
             classes[sub.name] = good
     if broken:
         shown = ', '.join(map(str, broken[:5]))
-        print(f'{len(broken)} unreadable images are left out: {shown}',
-              flush=True)
+        print(
+            f'{len(broken)} unreadable images are left out: {shown}',
+            flush=True)
     if len(classes) < 2:
         raise SystemExit(
             f'{folder} holds images of {len(classes)} classes; at least two '
@@ -190,8 +191,9 @@ def is_image(path: Path) -> bool:
     return True
 
 
-def split_classes(files: Dict[str, List[Path]]
-                  ) -> Tuple[Dict[str, list], Dict[str, list]]:
+def split_classes(
+        files: Dict[str,
+                    List[Path]]) -> Tuple[Dict[str, list], Dict[str, list]]:
     """Keep a fifth of each class, at least one image, for validation.
 
     Args:

@@ -86,12 +86,11 @@ def table(rows: List[Dict]) -> str:
     lines = [COLUMNS, tuple('-' * len(c) for c in COLUMNS)]
     for kind, name in names.items():
         same = [r for r in rows if r['kind'] == kind]
-        lines.append(
-            (name, str(same[0]['images']),
-             _spread([r['accuracy'] for r in same], 1),
-             _spread([r['train_seconds'] for r in same], 0),
-             f"{same[0]['parameters']:,}",
-             _spread([r['images_per_s'] for r in same], 0)))
+        lines.append((name, str(same[0]['images']),
+                      _spread([r['accuracy'] for r in same],
+                              1), _spread([r['train_seconds'] for r in same],
+                                          0), f"{same[0]['parameters']:,}",
+                      _spread([r['images_per_s'] for r in same], 0)))
     widths = [max(map(len, column)) for column in zip(*lines)]
     return '\n'.join(
         '| ' + ' | '.join(c.ljust(w) for c, w in zip(line, widths)) + ' |'
@@ -133,6 +132,7 @@ def plot_curves(runs: List[Run], path: Path) -> Path:
                   [r['accuracy/top1'] for r in rows],
                   color=colours[run.kind],
                   label=label)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel('epoch')
     axes.set_ylabel('validation accuracy, %')
     axes.set_title(runs[0].task.name)

@@ -31,6 +31,7 @@ class Run:
         seed (int): Random seed. Defaults to 0.
         fraction (float): Share of the training images. Defaults to 1.
         teacher (Path, optional): Teacher's checkpoint. Defaults to None.
+        epochs (int, optional): None takes the recipe's. Defaults to None.
     """
     kind: str
     title: str
@@ -39,6 +40,7 @@ class Run:
     seed: int = 0
     fraction: float = 1.
     teacher: Optional[Path] = None
+    epochs: Optional[int] = None
     shown: int = field(default=0, repr=False)
 
     @property
@@ -82,6 +84,8 @@ class Run:
             'default_hooks = dict(logger=dict(interval=1))',
             'log_processor = dict(window_size=1)',
         ]
+        if self.epochs is not None:
+            lines.append(f'train_cfg = dict(max_epochs={self.epochs})')
         if self.teacher is not None:
             config = str(self.teacher.parent / 'config.py')
             lines.append(f'custom_hooks = {teacher_hooks(config)!r}')
@@ -97,9 +101,10 @@ class Run:
             subprocess.Popen: The process; its output is in ``train.log``.
         """
         config = self.write_config()
-        return self._tool('train.py', config, '--work-dir', self.dir,
-                          '--resume', '--cfg-options',
-                          f'train_dataloader.dataset.fraction={self.fraction}')
+        return self._tool(
+            'train.py', config, '--work-dir', self.dir, '--resume',
+            '--cfg-options',
+            f'train_dataloader.dataset.fraction={self.fraction}')
 
     def test(self) -> subprocess.Popen:
         """Start the test of the last checkpoint.
@@ -107,21 +112,19 @@ class Run:
         Returns:
             subprocess.Popen: The process; metrics go to ``metrics.json``.
         """
-        return self._tool('test.py', self.dir / 'config.py',
-                          self.checkpoint(), '--work-dir', self.dir / 'test',
-                          '--out', self.dir / 'metrics.json', '--out-item',
-                          'metrics')
+        return self._tool('test.py', self.dir / 'config.py', self.checkpoint(),
+                          '--work-dir', self.dir / 'test', '--out',
+                          self.dir / 'metrics.json', '--out-item', 'metrics')
 
     def _tool(self, name: str, *args) -> subprocess.Popen:
         env = dict(os.environ, OMP_NUM_THREADS='1', MKL_NUM_THREADS='1')
         if self.teacher is not None:
             env['TEACHER'] = str(self.teacher)
         log = (self.dir / f'{name.split(".")[0]}.log').open('a')
-        return subprocess.Popen(
-            [sys.executable, ROOT / 'tools' / name, *args],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=env)
+        return subprocess.Popen([sys.executable, ROOT / 'tools' / name, *args],
+                                stdout=log,
+                                stderr=subprocess.STDOUT,
+                                env=env)
 
     def log_tail(self, lines: int = 15) -> str:
         """Return the end of the newest log.
