@@ -135,8 +135,8 @@ def measure_errors(names, shape, args):
     for name in names:
         inputs = make_inputs(small, args.device)
         out, grads = run_once(name, inputs, dout.to(out_like(inputs)))
-        errors[name] = (relative(out, want[0]),
-                        max(map(relative, grads, want[1])))
+        errors[name] = (relative(out,
+                                 want[0]), max(map(relative, grads, want[1])))
     return errors
 
 
@@ -183,7 +183,8 @@ def measure_memory(names, shape, args):
         return {}
     if args.device != 'cpu':
         return {
-            n: tuple(
+            n:
+            tuple(
                 peak_memory(n, shape, both, args.threads, args.device)
                 for both in (False, True))
             for n in names

@@ -2,7 +2,8 @@
 import pytest
 import torch
 
-from transmamba_mm.ops import bidirectional_orders, cross_orders, snake_orders
+from transmamba_mm.ops import (SNAKE_NAMES, ScanOrders, bidirectional_orders,
+                               cross_orders, snake_orders)
 
 
 def rows(orders):
@@ -22,37 +23,38 @@ def test_cross():
         column_reversed=[5, 2, 4, 1, 3, 0])
 
 
-def test_snakes_of_an_even_and_an_odd_side():
-    orders, moves = snake_orders(2, 3)
-    assert rows(orders) == dict(
-        rows=[0, 1, 2, 5, 4, 3],
-        rows_reversed=[3, 4, 5, 2, 1, 0],
-        columns=[0, 3, 4, 1, 2, 5],
-        columns_reversed=[5, 2, 1, 4, 3, 0])
-    # 0 start, 1 right, 2 left, 3 up, 4 down
-    assert moves.tolist() == [
-        [0, 1, 1, 4, 2, 2],
-        [0, 1, 1, 3, 2, 2],
-        [0, 4, 1, 3, 1, 4],
-        [0, 3, 2, 4, 2, 3],
-    ]
+# The walk of each direction, and the moves: 0 start, 1 right, 2 left, 3 up,
+# 4 down. Odd and even sides end in different corners.
+SNAKES = {
+    (2, 2): ('0132 2310 0231 1320', '0142 0132 0413 0423'),
+    (2, 3): ('012543 345210 034125 521430', '011422 011322 041314 032423'),
+    (3, 2): ('013245 542310 024531 135420', '014241 023132 044133 044233'),
+    (3, 3): ('012543678 876345210 036741258 852147630',
+             '011422411 022311322 044133144 033244233'),
+    (1, 4): ('0123 3210 0123 3210', '0111 0222 0111 0222'),
+    (4, 1): ('0123 3210 0123 3210', '0444 0333 0444 0333'),
+    (1, 1): ('0 0 0 0', '0 0 0 0'),
+}
 
 
-@pytest.mark.parametrize('h, w, codes', [(1, 3, {0, 1, 2}),
-                                         (3, 1, {0, 3, 4})])
-def test_snakes_of_one_line(h, w, codes):
+@pytest.mark.parametrize('h, w', SNAKES)
+def test_snakes(h, w):
     orders, moves = snake_orders(h, w)
-    assert set(moves.flatten().tolist()) == codes
-    assert orders.index[0].tolist() == [0, 1, 2]
-    assert orders.index[3].tolist() == [2, 1, 0]
+    walks, codes = ([[int(digit) for digit in word] for word in text.split()]
+                    for text in SNAKES[h, w])
+    assert rows(orders) == dict(zip(SNAKE_NAMES, walks))
+    assert moves.tolist() == codes
 
 
-@pytest.mark.parametrize('h, w', [(3, 3), (4, 5), (5, 4), (14, 14)])
+@pytest.mark.parametrize('h, w', [(4, 5), (5, 4), (14, 14)])
 def test_snakes_never_jump(h, w):
-    orders, _ = snake_orders(h, w)
-    row, column = orders.index // w, orders.index % w
-    step = row.diff().abs() + column.diff().abs()
-    assert step.eq(1).all()
+    orders, moves = snake_orders(h, w)
+    down = (orders.index // w).diff()
+    right = (orders.index % w).diff()
+    assert (down.abs() + right.abs()).eq(1).all()
+    moves = moves[:, 1:]
+    assert torch.equal(right, (moves == 1).long() - (moves == 2).long())
+    assert torch.equal(down, (moves == 4).long() - (moves == 3).long())
 
 
 @pytest.mark.parametrize('orders', [
@@ -68,3 +70,41 @@ def test_inverse_undoes_the_order(orders):
 
 def test_tables_are_made_once():
     assert snake_orders(6, 5) is snake_orders(6, 5)
+    assert bidirectional_orders(4, 'cpu') is bidirectional_orders(
+        4, torch.device('cpu'))
+
+
+def test_move_to_a_device_is_kept():
+    orders = cross_orders(2, 2)
+    assert orders.to('cpu') is orders
+    moved = orders.to('meta')
+    assert moved.index.device.type == moved.inverse.device.type == 'meta'
+    assert moved.names == orders.names
+    assert orders.to(torch.device('meta')) is moved
+
+
+@pytest.mark.parametrize('build', [
+    lambda: bidirectional_orders(31), lambda: cross_orders(31, 2),
+    lambda: snake_orders(31, 2)[0]
+])
+def test_tables_made_in_inference_serve_in_training(build):
+    with torch.inference_mode():
+        orders = build()
+    assert not orders.index.is_inference()
+    assert not orders.inverse.is_inference()
+
+
+def test_own_orders():
+    orders = ScanOrders.from_index(['spiral'], torch.tensor([[0, 1, 3, 2]]))
+    assert orders.inverse.tolist() == [[0, 1, 3, 2]]
+    assert orders.names == ('spiral', )
+
+
+@pytest.mark.parametrize('build, name', [
+    (lambda: bidirectional_orders(0), 'length'),
+    (lambda: cross_orders(0, 2), 'h'),
+    (lambda: snake_orders(2, -1), 'w'),
+])
+def test_no_tokens(build, name):
+    with pytest.raises(ValueError, match=f'need {name} >= 1'):
+        build()

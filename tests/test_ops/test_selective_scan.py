@@ -1,326 +1,370 @@
-"""The scan's back ends against a float64 oracle, and how one is chosen."""
-import subprocess
-import sys
-import types
+import math
+from importlib import import_module
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
-from transmamba_mm.ops import (get_scan_backend, kernels, mamba_ssm,
-                               reference, selective_scan, set_scan_backend)
-from transmamba_mm.ops.chunked import chunk_length
+from transmamba_mm.ops import (chunked, get_scan_backend, selective_scan,
+                               set_scan_backend)
+from .utils import NAMES, cast, make_inputs, relative, run
 
-
-def inputs(batch=2, channels=8, length=37, d_state=4, groups=1, **changes):
-    """Random float64 inputs, such as a network at its start has."""
-    g = torch.Generator().manual_seed(
-        batch + 10 * channels + 100 * length + d_state)
-
-    def randn(*shape):
-        return torch.randn(*shape, generator=g, dtype=torch.float64)
-
-    args = dict(
-        u=randn(batch, channels, length),
-        delta=randn(batch, channels, length) - 2,
-        A=-torch.rand(channels, d_state, generator=g, dtype=torch.float64) * 8,
-        B=randn(batch, groups, d_state, length),
-        C=randn(batch, groups, d_state, length),
-        D=randn(channels),
-        z=randn(batch, channels, length),
-        delta_bias=randn(channels))
-    return {**args, **changes}
+interface = import_module('transmamba_mm.ops.selective_scan')
 
 
-def run(args, backend, dtype=torch.float32, grad_seed=0):
-    """Output and gradients of all inputs."""
-    leaves = {
-        k: None if v is None else v.to(dtype).clone().requires_grad_()
-        for k, v in args.items()
-    }
-    out = selective_scan(**leaves, delta_softplus=True, backend=backend)
-    g = torch.Generator().manual_seed(grad_seed)
-    out.backward(
-        torch.randn(out.shape, generator=g, dtype=torch.float64).to(dtype))
-    grads = {k: v.grad for k, v in leaves.items() if v is not None}
-    return out.detach(), grads
+@pytest.fixture(autouse=True)
+def nothing_forced(monkeypatch):
+    monkeypatch.delenv('TRANSMAMBA_SCAN_BACKEND', raising=False)
+    yield
+    set_scan_backend(None)
 
 
-def error(got, want):
-    """Largest error over the largest value."""
-    assert got.isfinite().all()
-    scale = want.abs().max()
-    difference = (got.double() - want).abs().max()
-    return (difference / scale if scale > 0 else difference).item()
+def plain_python_scan(inputs, groups):
+    """The recurrence on Python floats, as the paper writes it."""
+    u, delta, A, B, C, D, z, bias = (inputs[k].tolist() for k in NAMES)
+    batch, channels, length = inputs['u'].shape
+    out = torch.zeros(batch, channels, length, dtype=torch.float64)
+    for b in range(batch):
+        for e in range(channels):
+            g = e // (channels // groups)
+            h = [0.] * len(A[e])
+            for t in range(length):
+                d = math.log1p(math.exp(delta[b][e][t] + bias[e]))
+                for n, a in enumerate(A[e]):
+                    x = d * B[b][g][n][t] * u[b][e][t]
+                    h[n] = math.exp(d * a) * h[n] + x
+                y = sum(h[n] * C[b][g][n][t] for n in range(len(h)))
+                y += D[e] * u[b][e][t]
+                gate = z[b][e][t] / (1 + math.exp(-z[b][e][t]))
+                out[b, e, t] = y * gate
+    return out
 
 
-def compare(args, forward, backward, backend='chunked'):
-    want, want_grads = run(args, 'reference', torch.float64)
-    got, grads = run(args, backend)
-    assert got.dtype == torch.float32
-    assert error(got, want) <= forward
-    for name, grad in grads.items():
-        assert error(grad, want_grads[name]) <= backward, name
+def hard_case(name):
+    """Inputs at which careless forms of the scan break down."""
+    inputs = make_inputs(batch=1, channels=4, d_state=4, length=197, seed=3)
+    if name == 'underflow':  # d * |A| up to hundreds
+        inputs['delta_bias'] += 12.
+        inputs['A'] *= 10.
+    elif name == 'mixed underflow and tiny steps':
+        inputs['delta'][..., ::3] = 30.
+        inputs['delta'][..., 1::3] = -30.
+        inputs['A'] *= 10.
+    elif name == 'tiny steps':
+        inputs['delta_bias'] -= 16.
+    elif name == 'decay near 1':
+        inputs['A'] *= 1e-6
+    elif name == 'softplus threshold':  # linear above 20
+        inputs['delta'] += 22.
+        inputs['A'] *= 1e-2
+    elif name == 'all zero':
+        inputs = {k: torch.zeros_like(t) for k, t in inputs.items()}
+        inputs['A'] -= 1
+    return inputs
 
 
-@pytest.mark.parametrize('sizes', [
-    dict(),
-    dict(length=1),
-    dict(length=16),
-    dict(length=130, batch=1),
-    dict(d_state=1, length=70),
-    dict(groups=4, length=50),
-    dict(batch=1, channels=48, length=197, d_state=16),
-])
-def test_chunked_agrees_with_the_oracle(sizes):
-    compare(inputs(**sizes), 2e-6, 1e-5)
+@pytest.mark.parametrize('groups', (1, 2))
+def test_reference_follows_the_recurrence(groups):
+    inputs = make_inputs(batch=1, channels=4, length=9, groups=groups)
+    got = selective_scan(**inputs, delta_softplus=True, backend='reference')
+    want = plain_python_scan(inputs, groups)
+    assert torch.allclose(got, want, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize('missing', ['D', 'z', 'delta_bias'])
-def test_optional_inputs(missing):
-    compare(inputs(**{missing: None}), 2e-6, 1e-5)
-
-
-def test_three_dimensional_weights_are_one_group():
-    args = inputs()
-    flat = {**args, 'B': args['B'][:, 0], 'C': args['C'][:, 0]}
-    a, grads = run(args, 'chunked')
-    b, flat_grads = run(flat, 'chunked')
-    assert torch.equal(a, b)
-    assert torch.equal(grads['B'][:, 0], flat_grads['B'])
-
-
-HARD = {
-    'decay underflows': lambda a: dict(delta=a['delta'] + 60),
-    'some decays underflow': lambda a: dict(
-        delta=torch.where(a['u'] > 0, 300., -20.).double()),
-    'steps near zero': lambda a: dict(delta=torch.full_like(a['u'], -18.)),
-    'decay near one': lambda a: dict(
-        A=a['A'] * 1e-4, delta=torch.full_like(a['u'], -3.)),
-    'zero input': lambda a: dict(u=torch.zeros_like(a['u'])),
-}
-
-
-@pytest.mark.parametrize('case', HARD)
-def test_hard_cases_are_as_good_as_the_float32_loop(case):
-    args = inputs(batch=1, channels=4, length=1024, delta_bias=None)
-    args.update(HARD[case](args))
-    want, want_grads = run(args, 'reference', torch.float64)
-    loop, loop_grads = run(args, 'reference')
-    got, grads = run(args, 'chunked')
-    assert error(got, want) <= max(2e-6, 1.5 * error(loop, want))
-    for name, grad in grads.items():
-        bound = 1.5 * error(loop_grads[name], want_grads[name])
-        assert error(grad, want_grads[name]) <= max(1e-5, bound), name
-
-
-def test_gradients_by_finite_differences():
-    args = inputs(batch=1, channels=2, length=5, d_state=2)
-    leaves = [v.requires_grad_() for v in args.values()]
+def test_worked_example():
+    one = torch.ones(1, 1, 2)
     for backend in ('reference', 'chunked'):
-        assert torch.autograd.gradcheck(
-            lambda *x: selective_scan(
-                *x, delta_softplus=True, backend=backend), leaves)
+        y, last = selective_scan(
+            one,
+            one,
+            -torch.ones(1, 1),
+            one,
+            one,
+            torch.tensor([10.]),
+            return_last_state=True,
+            backend=backend)
+        want = torch.tensor([[[11., 11. + math.exp(-1)]]])
+        assert torch.allclose(y, want)
+        assert torch.allclose(last, want[..., 1:] - 10)
 
 
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
-def test_state_is_float32_for_half_inputs(dtype):
-    args = {
-        k: v.to(dtype)
-        for k, v in inputs(length=197, batch=1).items()
-    }
-    want, _ = run({k: v.double() for k, v in args.items()}, 'reference',
-                  torch.float64)
-    got, grads = run(args, 'chunked', dtype)
-    assert got.dtype == dtype and grads['u'].dtype == dtype
+@pytest.mark.parametrize('groups, length, d_state', [(1, 1, 3), (1, 64, 1),
+                                                     (3, 65, 4), (2, 130, 1),
+                                                     (6, 17, 5)])
+def test_chunked_in_float64(groups, length, d_state):
+    inputs = make_inputs(length=length, groups=groups, d_state=d_state)
+    want, want_grads = run(cast(inputs, torch.float64), 'reference')
+    got, grads = run(cast(inputs, torch.float64), 'chunked')
+    assert relative(got, want) < 1e-13
+    for name in NAMES:
+        assert relative(grads[name], want_grads[name]) < 1e-12, name
+
+
+@pytest.mark.parametrize('case', [
+    'ordinary', 'underflow', 'mixed underflow and tiny steps', 'tiny steps',
+    'decay near 1', 'softplus threshold', 'all zero'
+])
+def test_chunked_in_float32_on_hard_cases(case):
+    inputs = hard_case(case)
+    want, want_grads = run(cast(inputs, torch.float64), 'reference')
+    got, grads = run(cast(inputs, torch.float32), 'chunked')
+    assert relative(got, want) <= 2e-6
+    for name in NAMES:
+        assert torch.isfinite(grads[name]).all(), name
+        assert relative(grads[name], want_grads[name]) <= 1e-5, name
+
+
+@pytest.mark.parametrize('case', ['decay near 1', 'tiny steps'])
+def test_chunked_in_float32_on_4096_steps(case):
+    inputs = make_inputs(batch=1, channels=4, d_state=4, length=4096)
+    if case == 'tiny steps':
+        inputs['delta_bias'] -= 16.
+    else:
+        inputs['A'] *= 1e-3
+    want, want_grads = run(cast(inputs, torch.float64), 'reference')
+    loop, loop_grads = run(cast(inputs, torch.float32), 'reference')
+    got, grads = run(cast(inputs, torch.float32), 'chunked')
+    assert relative(got, want) <= max(2e-6, 1.5 * relative(loop, want))
+    for name in NAMES:
+        allowed = max(1e-5, 1.5 * relative(loop_grads[name], want_grads[name]))
+        assert relative(grads[name], want_grads[name]) <= allowed, name
+
+
+def test_chunked_in_several_blocks_of_the_batch(monkeypatch):
+    monkeypatch.setattr(chunked, 'CACHE_ELEMENTS', 2 * 6 * 3 * 16)
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 1)
+    assert chunked.chunk_sizes(5, 6, 3, torch.device('cpu')) == (2, 16)
+    inputs = make_inputs(batch=5, groups=2, length=35)
+    want, want_grads = run(cast(inputs, torch.float64), 'reference')
+    got, grads = run(cast(inputs, torch.float64), 'chunked')
+    assert relative(got, want) < 1e-13
+    for name in NAMES:
+        assert relative(grads[name], want_grads[name]) < 1e-12, name
+
+
+@pytest.mark.parametrize('softplus', (True, False))
+def test_optional_inputs(softplus):
+    inputs = make_inputs(length=20)
+    inputs['delta'] = inputs['delta'].abs()
+    for kept in ((), ('D', ), ('z', ), ('delta_bias', )):
+        few = {
+            k: t.abs() if k == 'delta_bias' else t
+            for k, t in inputs.items()
+            if k in ('u', 'delta', 'A', 'B', 'C', *kept)
+        }
+        want, want_grads = run(
+            cast(few, torch.float64), 'reference', softplus=softplus)
+        got, grads = run(
+            cast(few, torch.float64), 'chunked', softplus=softplus)
+        assert relative(got, want) < 1e-13
+        for name in few:
+            assert relative(grads[name], want_grads[name]) < 1e-12, name
+
+
+def test_gradcheck_of_chunked():
+    inputs = cast(
+        make_inputs(batch=1, channels=2, d_state=2, length=4), torch.float64)
+
+    def call(*tensors):
+        return selective_scan(*tensors, delta_softplus=True, backend='chunked')
+
+    assert torch.autograd.gradcheck(call, tuple(inputs.values()))
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_gradient_only_where_needed(name):
+    inputs = cast(make_inputs(), torch.float64)
+    _, every = run(inputs, 'chunked')
+    for other in NAMES:
+        inputs[other].requires_grad_(other == name)
+    _, grads = run(inputs, 'chunked')
+    assert torch.allclose(grads[name], every[name])
+
+
+def test_no_graph_without_gradients():
+    inputs = make_inputs()
+    assert not selective_scan(**inputs, backend='chunked').requires_grad
+    wanted = cast(inputs, torch.float64)
+    with torch.no_grad():
+        assert not selective_scan(**wanted, backend='chunked').requires_grad
+
+
+def test_second_derivative_is_refused():
+    inputs = cast(make_inputs(), torch.float64)
+    out = selective_scan(**inputs, backend='chunked')
+    with pytest.raises(RuntimeError, match='no second derivative'):
+        torch.autograd.grad(out.sum(), inputs['u'], create_graph=True)
+
+
+@pytest.mark.parametrize('backend', ('reference', 'chunked'))
+@pytest.mark.parametrize('dtype', (torch.bfloat16, torch.float16))
+def test_half_precision_inputs(backend, dtype):
+    inputs = make_inputs(length=70)
+    half = ('u', 'delta', 'B', 'C', 'z')
+    given = cast({k: t.float() for k, t in inputs.items()}, dtype, half)
+    exact = cast({
+        k: t.detach().double()
+        for k, t in given.items()
+    }, torch.float64)
+    want, want_grads = run(exact, 'reference')
+    got, grads = run(given, backend)
+    # computed in float32: only the last rounding shows
     rounding = torch.finfo(dtype).eps
-    assert error(got, want) < rounding
+    assert got.dtype == dtype
+    assert relative(got, want) <= rounding
+    for name in NAMES:
+        assert grads[name].dtype == given[name].dtype, name
+        assert relative(grads[name], want_grads[name]) <= 2 * rounding, name
 
 
-def test_autocast_does_not_reach_into_the_scan():
-    args = {k: v.float() for k, v in inputs(length=100).items()}
-    want = selective_scan(**args, delta_softplus=True, backend='chunked')
+@pytest.mark.parametrize('backend', ('reference', 'chunked'))
+def test_autocast_does_not_touch_the_scan(backend):
+    inputs = make_inputs(length=70)
+    want, want_grads = run(cast(inputs, torch.float32), backend)
     with torch.autocast('cpu', torch.bfloat16):
-        got = selective_scan(**args, delta_softplus=True, backend='chunked')
+        got, grads = run(cast(inputs, torch.float32), backend)
+    assert got.dtype == torch.float32
     assert torch.equal(got, want)
-
-
-def test_strided_views_are_taken():
-    args = inputs()
-    views = {
-        k: v.transpose(-1, -2).contiguous().transpose(-1, -2)
-        if v is not None and v.dim() > 2 else v
-        for k, v in args.items()
-    }
-    assert torch.equal(run(args, 'chunked')[0], run(views, 'chunked')[0])
+    for name in NAMES:
+        assert torch.equal(grads[name], want_grads[name]), name
 
 
 def test_activation_checkpointing():
-    args = {k: v.float().requires_grad_() for k, v in inputs().items()}
-
-    def scan(*x):
-        return selective_scan(*x, delta_softplus=True, backend='chunked')
-
-    scan(*args.values()).sum().backward()
-    want = [v.grad.clone() for v in args.values()]
-    for v in args.values():
-        v.grad = None
-    torch.utils.checkpoint.checkpoint(
-        scan, *args.values(), use_reentrant=False).sum().backward()
-    for v, w in zip(args.values(), want):
-        assert torch.equal(v.grad, w)
+    inputs = cast(make_inputs(), torch.float64)
+    want, want_grads = run(inputs, 'chunked')
+    out = checkpoint(
+        lambda *x: selective_scan(*x, delta_softplus=True, backend='chunked'),
+        *inputs.values(),
+        use_reentrant=False)
+    dout = torch.arange(out.numel(), dtype=torch.float64).cos()
+    grads = torch.autograd.grad(out, inputs.values(), dout.view(out.shape))
+    assert torch.equal(out, want)
+    for name, grad in zip(NAMES, grads):
+        assert torch.equal(grad, want_grads[name]), name
 
 
-def test_last_state_continues_a_sequence():
-    """Decayed last state plus nothing new is what later tokens read."""
-    args = inputs(length=40, z=None, D=None)
-    out, state = selective_scan(
-        **args, delta_softplus=True, return_last_state=True,
-        backend='chunked')
-    want, oracle = selective_scan(
-        **args, delta_softplus=True, return_last_state=True,
-        backend='reference')
-    assert error(state, oracle) < 1e-12
-    read = (oracle * args['C'][:, :, :, -1]).sum(-1)
-    torch.testing.assert_close(read, want[..., -1])
-    assert not state.requires_grad
+def test_strided_inputs():
+    inputs = make_inputs(length=20, groups=2)
+    want, want_grads = run(cast(inputs, torch.float64), 'chunked')
+    views = {
+        k: t.mT.contiguous().mT if t.dim() > 1 else t.repeat_interleave(2)[::2]
+        for k, t in inputs.items()
+    }
+    assert not any(t.is_contiguous() for t in views.values())
+    out, grads = run({
+        k: t.requires_grad_()
+        for k, t in views.items()
+    }, 'chunked')
+    assert torch.allclose(out, want)
+    for name in NAMES:
+        assert torch.allclose(grads[name], want_grads[name]), name
 
 
-@pytest.mark.parametrize('name, shape', [
-    ('delta', (2, 8, 36)),
-    ('A', (7, 4)),
-    ('B', (2, 1, 5, 37)),
-    ('C', (2, 1, 4, 1)),
-    ('z', (1, 8, 37)),
-])
-def test_wrong_shapes_are_named(name, shape):
-    with pytest.raises(ValueError, match=f'selective_scan: {name} has'):
-        selective_scan(**inputs(**{name: torch.zeros(shape)}))
+def test_expanded_inputs():
+    inputs = make_inputs()
+    for name in ('u', 'delta', 'z'):
+        inputs[name] = inputs[name][:, :1].expand(-1, 6, -1)
+    want, _ = run(cast(inputs, torch.float64), 'reference')
+    out = selective_scan(**inputs, delta_softplus=True, backend='chunked')
+    assert torch.allclose(out, want)
 
 
-def test_groups_must_divide_the_channels():
-    with pytest.raises(ValueError, match='8 channels .* 3 groups'):
-        selective_scan(**inputs(groups=3))
+@pytest.mark.parametrize('length', (1, 16, 40))
+def test_last_state(length):
+    inputs = cast(make_inputs(length=length, groups=2), torch.float32)
+    kwargs = dict(delta_softplus=True, return_last_state=True)
+    _, want = selective_scan(**inputs, **kwargs, backend='reference')
+    out, last = selective_scan(**inputs, **kwargs, backend='chunked')
+    assert last.shape == (2, 6, 3)
+    assert last.dtype == torch.float32
+    assert torch.allclose(last, want, rtol=1e-5, atol=1e-5)
+    assert out.requires_grad and not last.requires_grad
+
+
+@pytest.mark.parametrize('name, shape', [('delta', (2, 6, 36)), ('A', (5, 3)),
+                                         ('B', (2, 1, 4, 37)),
+                                         ('C', (1, 1, 3, 37)), ('D', (1, )),
+                                         ('z', (2, 5, 37)),
+                                         ('delta_bias', (6, 1))])
+def test_wrong_shape_is_named(name, shape):
+    inputs = make_inputs()
+    inputs[name] = torch.zeros(shape, dtype=torch.float64)
+    name = 'bias' if name == 'delta_bias' else name
+    with pytest.raises(ValueError, match=f'selective_scan: {name} has the'):
+        selective_scan(**inputs)
+
+
+def test_bad_inputs():
+    inputs = make_inputs()
+    with pytest.raises(ValueError, match='6 channels of u cannot be cut'):
+        selective_scan(**{
+            **inputs,
+            **make_inputs(channels=4, groups=4), 'u': inputs['u']
+        })
+    with pytest.raises(ValueError, match='no time steps'):
+        selective_scan(**make_inputs(length=0))
+    with pytest.raises(ValueError, match='u has the shape'):
+        selective_scan(**{**inputs, 'u': inputs['u'][0]})
+    with pytest.raises(TypeError, match='A is torch.complex128'):
+        selective_scan(**{**inputs, 'A': inputs['A'] + 0j})
+    with pytest.raises(ValueError, match='B is on meta'):
+        selective_scan(**{**inputs, 'B': inputs['B'].to('meta')})
 
 
 @pytest.fixture
-def choice(monkeypatch):
-    monkeypatch.delenv('TRANSMAMBA_SCAN_BACKEND', raising=False)
-    yield monkeypatch
-    set_scan_backend(None)
-    kernels.load_extension.cache_clear()
+def used(monkeypatch):
+    """The names of the back ends called so far."""
+    names = []
+    for name, function in list(interface.BACKENDS.items()):
+        monkeypatch.setitem(
+            interface.BACKENDS,
+            name,
+            lambda *args, _name=name, _run=function: names.append(_name) or
+            _run(*args))
+    return names
 
 
-def test_back_end_is_chosen_and_can_be_forced(choice):
-    u = torch.zeros(1)
-    assert get_scan_backend(u) == 'chunked'
-    choice.setenv('TRANSMAMBA_SCAN_BACKEND', 'reference')
-    assert get_scan_backend(u) == 'reference'
+def test_backend_on_a_cpu(used):
+    assert get_scan_backend() == 'chunked'
+    selective_scan(**make_inputs())
+    assert used == ['chunked']
+
+
+def test_forced_backend(monkeypatch, used):
+    monkeypatch.setenv('TRANSMAMBA_SCAN_BACKEND', 'reference')
+    assert get_scan_backend(torch.zeros(1)) == 'reference'
+    selective_scan(**make_inputs())
+    selective_scan(**make_inputs(), backend='chunked')
     set_scan_backend('chunked')
-    assert get_scan_backend(u) == 'chunked'
+    assert get_scan_backend('cpu') == 'chunked'
+    selective_scan(**make_inputs(), backend='reference')
+    assert used == ['reference', 'chunked', 'chunked']
+    set_scan_backend(None)
+    assert get_scan_backend() == 'reference'
 
 
-def test_unknown_back_ends_are_refused(choice):
-    with pytest.raises(ValueError, match="'fast'.*chunked"):
-        set_scan_backend('fast')
-    with pytest.raises(ValueError, match='the argument `backend`'):
-        selective_scan(**inputs(), backend='fast')
-    choice.setenv('TRANSMAMBA_SCAN_BACKEND', 'fast')
+def test_unknown_backend(monkeypatch):
+    names = r"\['chunked', 'mamba_ssm', 'reference'\]"
+    with pytest.raises(ValueError, match=f"'triton' .*{names}"):
+        selective_scan(**make_inputs(), backend='triton')
+    with pytest.raises(ValueError, match=f"'triton' .*{names}"):
+        set_scan_backend('triton')
+    monkeypatch.setenv('TRANSMAMBA_SCAN_BACKEND', 'triton')
     with pytest.raises(ValueError, match='TRANSMAMBA_SCAN_BACKEND'):
-        get_scan_backend(torch.zeros(1))
+        selective_scan(**make_inputs())
 
 
-def test_back_end_is_reported_once():
-    code = ('import torch, transmamba_mm\n'
-            'from mmengine.logging import MMLogger\n'
-            'MMLogger.get_instance("x")\n'
-            'from transmamba_mm.ops import selective_scan\n'
-            'x = torch.ones(1, 2, 3)\n'
-            'for _ in range(3):\n'
-            '    selective_scan(x, x, -torch.ones(2, 1), x[:, :1], x[:, :1])')
-    text = subprocess.run([sys.executable, '-c', code],
-                          capture_output=True,
-                          text=True,
-                          check=True).stdout
-    assert text.count("back end 'chunked' on cpu") == 1
+def test_forced_mamba_ssm_needs_a_card():
+    set_scan_backend('mamba_ssm')
+    with pytest.raises(RuntimeError, match='forced, but it needs CUDA'):
+        selective_scan(**make_inputs())
 
 
-@pytest.mark.parametrize('failure', [
-    ImportError("No module named 'selective_scan_cuda'"),
-    ImportError('undefined symbol: _ZN3c105ErrorC2E'),
-    OSError('libcudart.so.13: cannot open shared object file'),
-    types.ModuleType('selective_scan_cuda'),
-])
-def test_broken_extension_gives_one_warning_with_the_fix(
-        choice, failure):
-
-    def load(name):
-        if isinstance(failure, Exception):
-            raise failure
-        return failure
-
-    choice.setattr(kernels, 'import_module', load)
-    kernels.load_extension.cache_clear()
+def test_backend_is_reported_once(monkeypatch):
     lines = []
-    choice.setattr(kernels, 'print_log',
-                   lambda text, **kwargs: lines.append((text, kwargs)))
+    monkeypatch.setattr(interface, 'print_log',
+                        lambda line, **kwargs: lines.append(line))
+    interface._report.cache_clear()
     for _ in range(3):
-        assert mamba_ssm._extension() is None
-    assert len(lines) == 1
-    assert 'MAMBA_KEEP_CUDA_BUILD=TRUE pip install' in lines[0][0]
-
-
-def fake_extension():
-    """What ``selective_scan_cuda`` computes, by the reference scan."""
-    module = types.ModuleType('selective_scan_cuda')
-
-    def fwd(u, delta, A, B, C, D, z, delta_bias, delta_softplus):
-        for t in (u, delta, B, C):
-            assert t.stride(-1) == 1 and t.dtype == u.dtype
-        assert A.dtype == torch.float32 and B.dim() == 4
-        y, last = reference.scan(u, delta, A, B, C, D, None, delta_bias,
-                                 delta_softplus)
-        states = torch.zeros(*u.shape[:2], 1, 2 * A.shape[1])
-        states[:, :, -1, 1::2] = last
-        gated = [] if z is None else [y * torch.nn.functional.silu(z)]
-        return y, states, *gated
-
-    def bwd(u, delta, A, B, C, D, z, delta_bias, dout, states, out, dz,
-            delta_softplus, recompute):
-        leaves = [
-            None if t is None else t.detach().requires_grad_()
-            for t in (u, delta, A, B, C, D, z, delta_bias)
-        ]
-        with torch.enable_grad():
-            y, _ = reference.scan(*leaves, delta_softplus)
-        grads = iter(
-            torch.autograd.grad(y, [t for t in leaves if t is not None],
-                                dout))
-        grads = [None if t is None else next(grads) for t in leaves]
-        du, dd, dA, dB, dC, dD, dz, dbias = grads
-        return du, dd, dA, dB, dC, dD, dbias, *([] if z is None else [dz])
-
-    module.fwd, module.bwd = fwd, bwd
-    return module
-
-
-@pytest.mark.parametrize('missing', [None, 'D', 'z', 'delta_bias'])
-def test_mamba_ssm_back_end_passes_its_arguments_right(choice, missing):
-    choice.setattr(mamba_ssm, '_extension', fake_extension)
-    args = inputs(groups=2)
-    if missing:
-        args[missing] = None
-    compare(args, 2e-6, 1e-5, backend='mamba_ssm')
-
-
-def test_mamba_ssm_back_end_is_for_cuda_only(choice):
-    choice.setattr(mamba_ssm, '_extension', fake_extension)
-    assert not mamba_ssm.is_available(torch.zeros(1))
-
-
-@pytest.mark.parametrize('sizes, want', [
-    ((8, 384, 16), 16),
-    ((1, 16, 1), 64),
-    ((4, 256, 16), 32),
-])
-def test_chunk_length(sizes, want):
-    assert chunk_length(*sizes) == want
+        selective_scan(**make_inputs())
+    assert lines == ["Selective scan: back end 'chunked' on cpu."]

@@ -1,18 +1,18 @@
 """Causal depthwise convolution along the tokens."""
+from functools import lru_cache
 from types import ModuleType
 from typing import Optional, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from .flops import note_operation
-from .kernels import load_extension, warn_unusable
+from .kernels import first_order_only, load_extension, warn_unusable
 
-#: Kernel sizes that the package supports.
+#: Kernel sizes and dtypes that the package supports.
 PACKAGE_WIDTHS = (2, 3, 4)
-_tried = {}
+PACKAGE_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def causal_conv1d(x: Tensor,
@@ -52,7 +52,8 @@ def causal_conv1d(x: Tensor,
         channels=x.shape[1],
         length=x.shape[2],
         width=weight.shape[1])
-    if _is_cuda(x) and weight.shape[1] in PACKAGE_WIDTHS:
+    if (_is_cuda(x) and x.dtype in PACKAGE_DTYPES
+            and weight.shape[1] in PACKAGE_WIDTHS):
         package = _package(x.device)
         if package is not None:
             return _run_package(package, x, weight, bias, activation, reverse)
@@ -63,14 +64,9 @@ def _is_cuda(x: Tensor) -> bool:
     return x.is_cuda
 
 
+@lru_cache(maxsize=None)
 def _package(device: torch.device) -> Optional[ModuleType]:
     """Load the package and try it once on the device."""
-    if device not in _tried:
-        _tried[device] = _try_package(device)
-    return _tried[device]
-
-
-def _try_package(device: torch.device) -> Optional[ModuleType]:
     name = 'causal_conv1d'
     package = load_extension(name, 'causal_conv1d_fn')
     if package is None:
@@ -90,8 +86,7 @@ def _run_package(package, x, weight, bias, activation, reverse):
     weight = weight.to(x.dtype)
     bias = None if bias is None else bias.to(x.dtype)
     # by name, since the order of the arguments has changed between releases
-    y = package.causal_conv1d_fn(
-        x, weight, bias=bias, activation=activation)
+    y = package.causal_conv1d_fn(x, weight, bias=bias, activation=activation)
     return y.flip(-1) if reverse else y
 
 
@@ -118,7 +113,7 @@ class _ShiftedConv(torch.autograd.Function):
         return y.to(x.dtype).transpose(1, 2)
 
     @staticmethod
-    @once_differentiable
+    @first_order_only
     def backward(ctx, dout):
         x, weight, bias = ctx.saved_tensors
         xt, w, b = _token_major(x, weight, bias)

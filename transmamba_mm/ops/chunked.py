@@ -23,7 +23,8 @@ from typing import Iterator, Optional, Tuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from .kernels import first_order_only, without_autocast
 
 #: State elements that a thread works on at once, about what its cache holds.
 CACHE_ELEMENTS = 2**20
@@ -95,10 +96,9 @@ class _ChunkedScan(torch.autograd.Function):
         batch, groups, channels, length = u.shape
         dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
         y = u.new_empty(length, groups, batch, channels)
-        last = u.new_empty(
-            groups, batch, A.shape[-1], channels, dtype=dtype)
+        last = u.new_empty(groups, batch, A.shape[-1], channels, dtype=dtype)
         starts = []
-        with torch.autocast(u.device.type, enabled=False):
+        with without_autocast(u.device):
             for rows, steps in _blocks(u, A):
                 block = _Block(dtype, steps, u[rows], delta[rows], A, B[rows],
                                C[rows], D, delta_bias, delta_softplus)
@@ -112,7 +112,7 @@ class _ChunkedScan(torch.autograd.Function):
         return _batch_major(y), last
 
     @staticmethod
-    @once_differentiable
+    @first_order_only
     def backward(ctx, dout, _):
         u, delta, A, B, C, D, z, bias, *starts = ctx.saved_tensors
         dtype = starts[0].dtype
@@ -121,7 +121,7 @@ class _ChunkedScan(torch.autograd.Function):
                 ctx.needs_input_grad))
         inputs = dict(u=u, delta=delta, A=A, B=B, C=C, D=D, z=z, bias=bias)
         grads = _empty_grads(inputs, need, dtype)
-        with torch.autocast(u.device.type, enabled=False):
+        with without_autocast(u.device):
             for (rows, steps), start in zip(_blocks(u, A), starts):
                 block = _Block(dtype, steps, u[rows], delta[rows], A, B[rows],
                                C[rows], D, bias, ctx.delta_softplus)
@@ -131,8 +131,8 @@ class _ChunkedScan(torch.autograd.Function):
                         k: g[:, :, rows] if k in _PER_STEP else g
                         for k, g in grads.items()
                     })
-        return tuple(
-            _give_back(k, grads.get(k), inputs[k]) for k in need) + (None, )
+        return tuple(_give_back(k, grads.get(k), inputs[k])
+                     for k in need) + (None, )
 
 
 _PER_STEP = ('u', 'delta', 'B', 'C', 'z')

@@ -1,10 +1,12 @@
 """The optional CUDA extensions: imported once, with one warning if broken."""
 import logging
-from functools import lru_cache
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache, wraps
 from importlib import import_module
 from types import ModuleType
-from typing import Optional
+from typing import Callable, Optional
 
+import torch
 from mmengine.logging import print_log
 
 #: Newer releases of mamba-ssm leave the scan's extension out by default.
@@ -50,3 +52,42 @@ def warn_unusable(name: str, reason: str) -> None:
         f'PyTorch code runs instead. To build it for this torch: {INSTALL}',
         logger='current',
         level=logging.WARNING)
+
+
+def first_order_only(backward: Callable) -> Callable:
+    """Make a hand-written backward refuse ``create_graph=True``.
+
+    PyTorch's ``once_differentiable`` would let a second derivative through
+    the saved tensors vanish without a word.
+
+    Args:
+        backward (Callable): Static ``backward`` of an autograd function.
+
+    Returns:
+        Callable: The same, raising RuntimeError if a graph is wanted.
+    """
+
+    @wraps(backward)
+    def checked(ctx, *grads):
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                'This scan or convolution has no second derivative '
+                '(create_graph=True). For the scan, '
+                "set_scan_backend('reference') has one.")
+        return backward(ctx, *grads)
+
+    return checked
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager:
+    """Make a context in which dtypes are what the code says.
+
+    Args:
+        device (torch.device): Where the code runs.
+
+    Returns:
+        AbstractContextManager: Autocast switched off for that device.
+    """
+    if device.type == 'meta':  # knows no autocast
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)

@@ -11,9 +11,8 @@ from typing import Optional, Tuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from .kernels import load_extension, warn_unusable
+from .kernels import first_order_only, load_extension, warn_unusable
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 MAX_STATES = 256
@@ -84,9 +83,8 @@ def scan(u: Tensor,
         None if t is None else _rows(t.flatten(1, 2), dtype)
         for t in (u, delta, z)
     ]
-    A, D, delta_bias = (
-        None if t is None else _channels(t, groups) for t in
-        (A, D, delta_bias))
+    A, D, delta_bias = (None if t is None else _channels(t, groups)
+                        for t in (A, D, delta_bias))
     out, last = _Scan.apply(flat[0], flat[1], A, _rows(B, dtype),
                             _rows(C, dtype), D, flat[2], delta_bias,
                             delta_softplus)
@@ -131,8 +129,9 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, u, delta, A, B, C, D, z, delta_bias, delta_softplus):
-        out, states, *gated = _extension(u.device).fwd(
-            u, delta, A, B, C, D, z, delta_bias, delta_softplus)
+        out, states, *gated = _extension(u.device).fwd(u, delta, A, B, C, D, z,
+                                                       delta_bias,
+                                                       delta_softplus)
         ctx.save_for_backward(u, delta, A, B, C, D, z, delta_bias, states,
                               None if z is None else out)
         ctx.delta_softplus = delta_softplus
@@ -142,7 +141,7 @@ class _Scan(torch.autograd.Function):
         return (out if z is None else gated[0]), last
 
     @staticmethod
-    @once_differentiable
+    @first_order_only
     def backward(ctx, dout, _):
         *inputs, states, out = ctx.saved_tensors
         u, D, z, delta_bias = inputs[0], *inputs[5:]

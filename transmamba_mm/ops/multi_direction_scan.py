@@ -10,21 +10,21 @@ from .scan_order import ScanOrders
 from .selective_scan import scan_groups
 
 
-def multi_direction_scan(x: Tensor,
-                         delta: Tensor,
-                         A: Tensor,
-                         B: Tensor,
-                         C: Tensor,
-                         D: Optional[Tensor] = None,
-                         *,
-                         orders: ScanOrders,
-                         z: Optional[Tensor] = None,
-                         delta_bias: Optional[Tensor] = None,
-                         merge: str = 'sum',
-                         params_in_scan_order: bool = False,
-                         record: bool = False,
-                         backend: Optional[str] = None
-                         ) -> Tuple[Tensor, Optional[Tensor]]:
+def multi_direction_scan(
+        x: Tensor,
+        delta: Tensor,
+        A: Tensor,
+        B: Tensor,
+        C: Tensor,
+        D: Optional[Tensor] = None,
+        *,
+        orders: ScanOrders,
+        z: Optional[Tensor] = None,
+        delta_bias: Optional[Tensor] = None,
+        merge: str = 'sum',
+        params_in_scan_order: bool = False,
+        record: bool = False,
+        backend: Optional[str] = None) -> Tuple[Tensor, Optional[Tensor]]:
     """Run one selective scan a direction, back in raster order, and merge.
 
     Whatever is given without the direction axis M is shared by all
@@ -60,7 +60,7 @@ def multi_direction_scan(x: Tensor,
     """
     if merge not in ('sum', 'mean'):
         raise ValueError(f"merge='{merge}' is unknown; use 'sum' or 'mean'.")
-    _check(x, A, orders, dict(delta=delta, B=B, C=C))
+    _check(x, A, z, orders, dict(delta=delta, B=B, C=C))
     note_operation(
         'scan',
         batch=x.shape[0],
@@ -140,7 +140,8 @@ def _gather_rows(x: Tensor, index: Tensor) -> Tensor:
     return rows.view(length, m, batch, channels).permute(2, 1, 3, 0)
 
 
-def _check(x: Tensor, A: Tensor, orders: ScanOrders, others: dict) -> None:
+def _check(x: Tensor, A: Tensor, z: Optional[Tensor], orders: ScanOrders,
+           others: dict) -> None:
     """Refuse what would broadcast to something else than meant."""
     m, length = orders.index.shape
     if x.shape[-1] != length:
@@ -152,6 +153,10 @@ def _check(x: Tensor, A: Tensor, orders: ScanOrders, others: dict) -> None:
                 f'multi_direction_scan: {name} has the shape '
                 f'{tuple(t.shape)}; give (batch, ., {length}) or (batch, {m}, '
                 f'., {length}).')
+    shape = (x.shape[0], *x.shape[-2:])
+    if z is not None and tuple(z.shape) != shape:
+        raise ValueError('multi_direction_scan: z has the shape '
+                         f'{tuple(z.shape)}; give {shape}.')
     if A.dim() not in (2, 3):
         raise ValueError(f'multi_direction_scan: A has the shape '
                          f'{tuple(A.shape)}; give (E, N) or ({m}, E, N).')

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .kernels import without_autocast
+
 
 def scan(u: Tensor,
          delta: Tensor,
@@ -46,7 +48,7 @@ def scan(u: Tensor,
     """
     out_dtype = u.dtype
     dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
-    with torch.autocast(u.device.type, enabled=False):
+    with without_autocast(u.device):
         u, delta, A, B, C = (t.to(dtype) for t in (u, delta, A, B, C))
         if delta_bias is not None:
             delta = delta + delta_bias.to(dtype).unsqueeze(-1)

@@ -137,7 +137,8 @@ def _moved(orders: ScanOrders, device: torch.device) -> ScanOrders:
 def _bidirectional(length: int, device: torch.device) -> ScanOrders:
     forward = torch.arange(length, device=device)
     return ScanOrders.from_index(BIDIRECTIONAL_NAMES,
-                                 torch.stack([forward, forward.flip(0)]))
+                                 torch.stack([forward,
+                                              forward.flip(0)]))
 
 
 @lru_cache(maxsize=64)

@@ -16,18 +16,18 @@ BACKENDS = dict(
 _forced: Optional[str] = None
 
 
-def selective_scan(u: Tensor,
-                   delta: Tensor,
-                   A: Tensor,
-                   B: Tensor,
-                   C: Tensor,
-                   D: Optional[Tensor] = None,
-                   z: Optional[Tensor] = None,
-                   delta_bias: Optional[Tensor] = None,
-                   delta_softplus: bool = False,
-                   return_last_state: bool = False,
-                   backend: Optional[str] = None
-                   ) -> Union[Tensor, Tuple[Tensor, Tensor]]:
+def selective_scan(
+        u: Tensor,
+        delta: Tensor,
+        A: Tensor,
+        B: Tensor,
+        C: Tensor,
+        D: Optional[Tensor] = None,
+        z: Optional[Tensor] = None,
+        delta_bias: Optional[Tensor] = None,
+        delta_softplus: bool = False,
+        return_last_state: bool = False,
+        backend: Optional[str] = None) -> Union[Tensor, Tuple[Tensor, Tensor]]:
     """Run the selective scan (S6) with the argument layout of mamba-ssm.
 
     Paper: `Mamba <https://arxiv.org/abs/2312.00752>`_, section 3. The state
@@ -189,8 +189,8 @@ def _get_forced() -> Optional[str]:
 
 def _best(device: torch.device, dtype: torch.dtype, d_state: int = 1) -> str:
     # asked on the device type first, so that a CPU run probes nothing
-    return ('chunked' if mamba_ssm.why_not(device, dtype, d_state) else
-            'mamba_ssm')
+    return ('chunked'
+            if mamba_ssm.why_not(device, dtype, d_state) else 'mamba_ssm')
 
 
 def _choose(u: Tensor, d_state: int, backend: Optional[str]) -> str:
