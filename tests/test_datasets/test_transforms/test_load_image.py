@@ -90,3 +90,10 @@ def test_refuses_unknown_choice():
     with pytest.raises(ValueError, match="on_broken must be one of"):
         TRANSFORMS.build(
             dict(type='transmamba_mm.LoadImage', on_broken='ignore'))
+
+
+def test_image_of_an_inferencer_stays():
+    """They load the image themselves and remove only MMCV's own step."""
+    load = TRANSFORMS.build(dict(type='transmamba_mm.LoadImage'))
+    image = np.zeros((4, 4, 3), np.uint8)
+    assert load(dict(img=image))['img'] is image

@@ -44,12 +44,16 @@ class LoadImage(LoadImageFromFile):
         """Load the image of a sample.
 
         Args:
-            results (dict): Holds ``img_path``.
+            results (dict): Holds ``img_path``; or ``img`` alone, which
+                MMPretrain's inferencers load by themselves and which stays
+                as it is.
 
         Returns:
             Optional[dict]: The sample with ``img``, ``img_shape`` and
             ``ori_shape``, or None if a broken file is skipped.
         """
+        if 'img' in results and 'img_path' not in results:
+            return results
         try:
             return super().transform(results)
         # Each decoding back end has exceptions of its own.
