@@ -1,8 +1,13 @@
 """Train, resume, test, publish and load, each in a process of its own."""
 import hashlib
 import json
+import os
 import pickle
 import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -199,6 +204,35 @@ def test_views_are_averaged(folder, published):
     assert np.abs(scores[0] - scores[1]).max() > 1e-5
     np.testing.assert_allclose(
         rows[0]['pred_score'], np.mean(scores, 0), rtol=1e-4)
+
+
+def test_two_processes_train_without_a_card(folder):
+    """Each sees half of the images, and MMEngine alone would ask for a card."""
+    path = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
+    done = subprocess.run([
+        ROOT / 'tools/dist_train.sh', CONFIGS / f'{STUDENT}.py', '2',
+        '--work-dir', 'two', *OPTIONS, 'train_cfg.max_epochs=1'
+    ],
+                          cwd=folder,
+                          env=dict(
+                              os.environ,
+                              PATH=path,
+                              OMP_NUM_THREADS='1',
+                              PORT=str(free_port()),
+                              TEACHER=f'work_dirs/{TEACHER}/epoch_1.pth'),
+                          stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT,
+                          text=True,
+                          timeout=300)
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert 'Epoch(train) [1][2/2]' in done.stdout  # 80 images, 2 x 20 a step
+    assert (folder / 'two/epoch_1.pth').exists()
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
 
 
 def test_flops_tool(folder):
