@@ -89,7 +89,9 @@ def multi_direction_scan(
         delta_softplus=True,
         backend=backend)
     y = _Permute.apply(y, orders.inverse, orders.index)
-    merged = y.sum(1) if merge == 'sum' else y.mean(1)
+    merged = _sum_directions(y)
+    if merge == 'mean':
+        merged = merged / len(orders.names)
     if z is None:
         return merged, y.transpose(0, 1) if record else None
     gate = F.silu(z)
@@ -115,7 +117,16 @@ class _Permute(torch.autograd.Function):
     def backward(ctx, grad):
         index, inverse = ctx.saved_tensors
         grad = _Permute.apply(grad, inverse, index)
-        return (grad.sum(1, keepdim=True) if ctx.shared else grad), None, None
+        if ctx.shared:
+            grad = _sum_directions(grad).unsqueeze(1)
+        return grad, None, None
+
+
+def _sum_directions(x: Tensor) -> Tensor:
+    """(batch, M, E, L) -> (batch, E, L), in the memory layout of x."""
+    if x.is_cuda:
+        return x.sum(1)
+    return x.permute(3, 1, 0, 2).sum(1).permute(1, 2, 0)
 
 
 def _gather(x: Tensor, index: Tensor) -> Tensor:
