@@ -34,7 +34,6 @@ def source(tmp_path_factory):
                 ignore=shutil.ignore_patterns('__pycache__', '.mim'))
         elif (ROOT / name).exists():
             shutil.copy(ROOT / name, folder / name)
-    (folder / 'README.md').touch()
     return folder
 
 

@@ -207,7 +207,7 @@ def test_views_are_averaged(folder, published):
 
 
 def test_two_processes_train_without_a_card(folder):
-    """Each sees half of the images, and MMEngine alone would ask for a card."""
+    """Each sees half of the images; MMEngine alone would ask for a card."""
     path = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
     done = subprocess.run([
         ROOT / 'tools/dist_train.sh', CONFIGS / f'{STUDENT}.py', '2',
