@@ -47,7 +47,7 @@ def hard_case(name):
         inputs['delta_bias'] += 12.
         inputs['A'] *= 10.
     elif name == 'mixed underflow and tiny steps':
-        inputs['delta'][..., ::3] = 30.
+        inputs['delta'][..., ::3] = 300.
         inputs['delta'][..., 1::3] = -30.
         inputs['A'] *= 10.
     elif name == 'tiny steps':
@@ -269,7 +269,7 @@ def test_expanded_inputs():
     assert torch.allclose(out, want)
 
 
-@pytest.mark.parametrize('length', (1, 16, 40))
+@pytest.mark.parametrize('length', (1, 64, 70))
 def test_last_state(length):
     inputs = cast(make_inputs(length=length, groups=2), torch.float32)
     kwargs = dict(delta_softplus=True, return_last_state=True)
@@ -277,7 +277,7 @@ def test_last_state(length):
     out, last = selective_scan(**inputs, **kwargs, backend='chunked')
     assert last.shape == (2, 6, 3)
     assert last.dtype == torch.float32
-    assert torch.allclose(last, want, rtol=1e-5, atol=1e-5)
+    assert relative(last, want.double()) < 1e-5
     assert out.requires_grad and not last.requires_grad
 
 

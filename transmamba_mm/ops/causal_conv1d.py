@@ -92,7 +92,7 @@ def _run_package(package, x, weight, bias, activation, reverse):
 
 def _overlap(shift: int, length: int, reverse: bool) -> Tuple[slice, slice]:
     """Steps that receive a shifted input, and the steps they receive."""
-    kept = max(0, length - shift)
+    kept = length - shift
     late, early = slice(length - kept, length), slice(0, kept)
     return (early, late) if reverse else (late, early)
 

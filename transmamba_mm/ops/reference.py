@@ -13,8 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .kernels import without_autocast
-
 
 def scan(u: Tensor,
          delta: Tensor,
@@ -48,22 +46,20 @@ def scan(u: Tensor,
     """
     out_dtype = u.dtype
     dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
-    with without_autocast(u.device):
-        u, delta, A, B, C = (t.to(dtype) for t in (u, delta, A, B, C))
-        if delta_bias is not None:
-            delta = delta + delta_bias.to(dtype).unsqueeze(-1)
-        if delta_softplus:
-            delta = F.softplus(delta)
-        h = u.new_zeros(*u.shape[:3], A.shape[-1])  # (B, G, E, N)
-        ys = []
-        for u_t, d_t, b_t, c_t in zip(*(t.unbind(-1)
-                                        for t in (u, delta, B, C))):
-            decay = (d_t.unsqueeze(-1) * A).exp()
-            h = decay * h + (d_t * u_t).unsqueeze(-1) * b_t.unsqueeze(2)
-            ys.append((h * c_t.unsqueeze(2)).sum(-1))
-        y = torch.stack(ys, dim=-1)
-        if D is not None:
-            y = y + u * D.to(dtype).unsqueeze(-1)
-        if z is not None:
-            y = y * F.silu(z.to(dtype))
+    u, delta, A, B, C = (t.to(dtype) for t in (u, delta, A, B, C))
+    if delta_bias is not None:
+        delta = delta + delta_bias.to(dtype).unsqueeze(-1)
+    if delta_softplus:
+        delta = F.softplus(delta)
+    h = u.new_zeros(*u.shape[:3], A.shape[-1])  # (B, G, E, N)
+    ys = []
+    for u_t, d_t, b_t, c_t in zip(*(t.unbind(-1) for t in (u, delta, B, C))):
+        decay = (d_t.unsqueeze(-1) * A).exp()
+        h = decay * h + (d_t * u_t).unsqueeze(-1) * b_t.unsqueeze(2)
+        ys.append((h * c_t.unsqueeze(2)).sum(-1))
+    y = torch.stack(ys, dim=-1)
+    if D is not None:
+        y = y + u * D.to(dtype).unsqueeze(-1)
+    if z is not None:
+        y = y * F.silu(z.to(dtype))
     return y.to(out_dtype), h
