@@ -142,6 +142,19 @@ def test_chunked_in_several_blocks_of_the_batch(monkeypatch):
         assert relative(grads[name], want_grads[name]) < 1e-12, name
 
 
+def test_threads_may_change_before_the_backward(monkeypatch):
+    monkeypatch.setattr(chunked, 'CACHE_ELEMENTS', 2 * 6 * 3 * 16)
+    inputs = cast(make_inputs(batch=5, length=70), torch.float64)
+    _, want = run(inputs, 'reference')
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 1)
+    out = selective_scan(**inputs, delta_softplus=True, backend='chunked')
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 4)
+    dout = torch.arange(out.numel(), dtype=torch.float64).cos()
+    grads = torch.autograd.grad(out, inputs.values(), dout.view(out.shape))
+    for name, grad in zip(NAMES, grads):
+        assert relative(grad, want[name]) < 1e-12, name
+
+
 @pytest.mark.parametrize('softplus', (True, False))
 def test_optional_inputs(softplus):
     inputs = make_inputs(length=20)

@@ -98,8 +98,10 @@ class _ChunkedScan(torch.autograd.Function):
         y = u.new_empty(length, groups, batch, channels)
         last = u.new_empty(groups, batch, A.shape[-1], channels, dtype=dtype)
         starts = []
+        # kept, since the number of threads may change before the backward
+        ctx.blocks = list(_blocks(u, A))
         with without_autocast(u.device):
-            for rows, steps in _blocks(u, A):
+            for rows, steps in ctx.blocks:
                 block = _Block(dtype, steps, u[rows], delta[rows], A, B[rows],
                                C[rows], D, delta_bias, delta_softplus)
                 gate = None if z is None else _time_major(z[rows], dtype)
@@ -122,7 +124,7 @@ class _ChunkedScan(torch.autograd.Function):
         inputs = dict(u=u, delta=delta, A=A, B=B, C=C, D=D, z=z, bias=bias)
         grads = _empty_grads(inputs, need, dtype)
         with without_autocast(u.device):
-            for (rows, steps), start in zip(_blocks(u, A), starts):
+            for (rows, steps), start in zip(ctx.blocks, starts):
                 block = _Block(dtype, steps, u[rows], delta[rows], A, B[rows],
                                C[rows], D, bias, ctx.delta_softplus)
                 gate = None if z is None else _time_major(z[rows], dtype)

@@ -138,7 +138,7 @@ def scan_groups(u: Tensor,
     return BACKENDS[name](u, delta, A, B, C, D, z, delta_bias, delta_softplus)
 
 
-def set_scan_backend(name: Optional[str]) -> None:
+def set_scan_backend(name: Optional[str]) -> Optional[str]:
     """Force a back end for the whole process, whatever a call asks for.
 
     Args:
@@ -146,13 +146,17 @@ def set_scan_backend(name: Optional[str]) -> None:
             goes back to the environment variable TRANSMAMBA_SCAN_BACKEND or,
             if that is not set, to the choice by device.
 
+    Returns:
+        str, optional: What was forced before by this function.
+
     Raises:
         ValueError: If the name is unknown.
     """
     global _forced
     if name is not None:
         _check_backend(name, 'set_scan_backend')
-    _forced = name
+    before, _forced = _forced, name
+    return before
 
 
 def get_scan_backend(where: Union[Tensor, torch.device, str] = 'cpu') -> str:
@@ -197,7 +201,7 @@ def _choose(u: Tensor, d_state: int, backend: Optional[str]) -> str:
     """Name the back end of one call; an unusable forced one is an error."""
     if backend is not None:
         _check_backend(backend, 'the argument `backend`')
-    name = _forced or backend or _get_forced()
+    name = _get_forced() or backend
     if name is None:
         return _best(u.device, u.dtype, d_state)
     if name == 'mamba_ssm':
