@@ -24,7 +24,7 @@ from mmengine.logging import MMLogger
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import transmamba_mm  # noqa: E402
-from transmamba_mm.ops import selective_scan  # noqa: E402
+from transmamba_mm.ops import selective_scan, set_scan_backend  # noqa: E402
 
 #: Batch, groups, channels a group, states, steps.
 SHAPES = {
@@ -59,8 +59,8 @@ def run_scan(name, inputs):
     if name == 'loop':
         return loop_scan(*inputs)
     *inputs, bias = inputs
-    return selective_scan(
-        *inputs, delta_bias=bias, delta_softplus=True, backend=name)
+    set_scan_backend(name)
+    return selective_scan(*inputs, delta_bias=bias, delta_softplus=True)
 
 
 def make_inputs(shape, device, dtype=torch.float32, seed=0):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from transmamba_mm.ops import (get_scan_backend, kernels, mamba_ssm,
-                               selective_scan, set_scan_backend)
+                               selective_scan)
 from .utils import NAMES, cast, make_inputs, relative, run
 
 INSTALL = ('MAMBA_KEEP_CUDA_BUILD=TRUE pip install --no-build-isolation '
@@ -18,12 +18,10 @@ INSTALL = ('MAMBA_KEEP_CUDA_BUILD=TRUE pip install --no-build-isolation '
 @pytest.fixture
 def card(monkeypatch):
     """Let CPU tensors pass for CUDA tensors, and forget earlier probes."""
-    monkeypatch.delenv('TRANSMAMBA_SCAN_BACKEND', raising=False)
     monkeypatch.setattr(mamba_ssm, '_is_cuda', lambda device: True)
     for cached in (kernels.load_extension, mamba_ssm._extension):
         cached.cache_clear()
     yield monkeypatch
-    set_scan_backend(None)
     for cached in (kernels.load_extension, mamba_ssm._extension):
         cached.cache_clear()
 

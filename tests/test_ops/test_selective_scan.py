@@ -12,13 +12,6 @@ from .utils import NAMES, cast, make_inputs, relative, run
 interface = import_module('transmamba_mm.ops.selective_scan')
 
 
-@pytest.fixture(autouse=True)
-def nothing_forced(monkeypatch):
-    monkeypatch.delenv('TRANSMAMBA_SCAN_BACKEND', raising=False)
-    yield
-    set_scan_backend(None)
-
-
 def plain_python_scan(inputs, groups):
     """The recurrence on Python floats, as the paper writes it."""
     u, delta, A, B, C, D, z, bias = (inputs[k].tolist() for k in NAMES)
@@ -348,13 +341,17 @@ def test_forced_backend(monkeypatch, used):
     monkeypatch.setenv('TRANSMAMBA_SCAN_BACKEND', 'reference')
     assert get_scan_backend(torch.zeros(1)) == 'reference'
     selective_scan(**make_inputs())
-    selective_scan(**make_inputs(), backend='chunked')
-    set_scan_backend('chunked')
+    assert set_scan_backend('chunked') is None
     assert get_scan_backend('cpu') == 'chunked'
     selective_scan(**make_inputs(), backend='reference')
-    assert used == ['reference', 'chunked', 'chunked']
-    set_scan_backend(None)
+    assert used == ['reference', 'chunked']
+    assert set_scan_backend(None) == 'chunked'
     assert get_scan_backend() == 'reference'
+    # the environment comes before the call's own wish
+    selective_scan(**make_inputs(), backend='chunked')
+    monkeypatch.delenv('TRANSMAMBA_SCAN_BACKEND')
+    selective_scan(**make_inputs(), backend='reference')
+    assert used[2:] == ['reference', 'reference']
 
 
 def test_unknown_backend(monkeypatch):

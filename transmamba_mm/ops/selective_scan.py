@@ -51,8 +51,8 @@ def selective_scan(
         return_last_state (bool): Whether the last state is returned too; no
             gradient flows through it. Defaults to False.
         backend (str, optional): 'mamba_ssm', 'chunked' or 'reference'; None
-            takes the environment's, or else the best for the device. What
-            :func:`set_scan_backend` forces comes first. Defaults to None.
+            takes the best for the device. What :func:`set_scan_backend` or
+            the environment forces comes first. Defaults to None.
 
     Returns:
         Tensor | Tuple[Tensor, Tensor]: Output (batch, E, L) in u's dtype,
