@@ -7,7 +7,9 @@ accuracy comes from ``tools/test.py``. A second start resumes what is not
 finished.
 """
 import argparse
+import hashlib
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -37,13 +39,25 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def default_work_dir(args: argparse.Namespace) -> Path:
+    """Name a folder after all that makes the runs differ."""
+    name = 'quickstart'
+    if args.data is not None:
+        folder = Path(args.data).expanduser().resolve()
+        digest = hashlib.sha256(str(folder).encode()).hexdigest()[:6]
+        name += f'-{re.sub("[^0-9A-Za-z-]", "_", folder.name)}-{digest}'
+    if args.fraction != 0.75:
+        name += f'-{args.fraction:g}'
+    if args.epochs is not None:
+        name += f'-{args.epochs}e'
+    return ROOT / 'work_dirs' / name
+
+
 def main() -> None:
     args = parse_args()
-    name = 'quickstart' if args.data is None else \
-        f'quickstart-{Path(args.data).resolve().name}'
-    work_dir = Path(args.work_dir or ROOT / 'work_dirs' / name).resolve()
+    work_dir = Path(args.work_dir or default_work_dir(args)).resolve()
     work_dir.mkdir(parents=True, exist_ok=True)
-    task = data.prepare(args.data, work_dir)
+    task = data.prepare(args.data, work_dir, ROOT / 'data' / 'digits')
     common = dict(task=task, epochs=args.epochs)
     print(f'Data: {task.describe()}', flush=True)
 

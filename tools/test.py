@@ -30,8 +30,7 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         action=DictAction,
         help='overrides such as test_dataloader.batch_size=32')
-    parser.add_argument(
-        '--amp', action='store_true', help='mixed precision')
+    parser.add_argument('--amp', action='store_true', help='mixed precision')
     parser.add_argument('--show-dir', help='folder for prediction pictures')
     parser.add_argument(
         '--show', action='store_true', help='show predictions in a window')

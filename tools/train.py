@@ -123,9 +123,9 @@ def check_schedule(cfg: Config) -> None:
             raise ValueError(
                 f'train_cfg.max_epochs={epochs}, but param_scheduler[{i}] '
                 f'({scheduler.type}) begins after epoch {begin}: train '
-                'longer, or shorten the warm-up, for example by --cfg-options '
-                f'param_scheduler.{max(i - 1, 0)}.end=0 '
-                f'param_scheduler.{i}.begin=0')
+                'longer, shorten the warm-up in the config, or keep the '
+                'learning rate constant by --cfg-options '
+                'param_scheduler=None')
 
 
 def main() -> None:

@@ -31,14 +31,17 @@ def folder(tmp_path):
 
 def test_folder_is_split_and_broken_files_are_left_out(folder, tmp_path,
                                                        capsys):
-    task = data.prepare(str(folder), tmp_path)
+    task = data.prepare(str(folder), tmp_path, tmp_path)
     assert task.classes == ['day', 'night time']
     assert (task.num_train, task.num_val) == (10, 2)
     assert '1 unreadable images are left out' in capsys.readouterr().out
     rows = (tmp_path / 'train.txt').read_text().splitlines()
     assert len(rows) == 10 and not any('broken' in row for row in rows)
     assert all((folder / row.rsplit(' ', 1)[0]).exists() for row in rows)
-    assert data.prepare('is not read again', tmp_path) == task
+    (folder / 'day' / '0.png').unlink()
+    assert data.prepare(str(folder), tmp_path, tmp_path) == task
+    with pytest.raises(SystemExit, match='give another --work-dir'):
+        data.prepare(str(tmp_path), tmp_path, tmp_path)
 
 
 def test_ready_split_is_used(folder, tmp_path):
@@ -46,7 +49,7 @@ def test_ready_split_is_used(folder, tmp_path):
     split.mkdir()
     for name in ('train', 'test'):
         (split / name).symlink_to(folder)
-    task = data.prepare(str(split), tmp_path)
+    task = data.prepare(str(split), tmp_path, tmp_path)
     assert (task.num_train, task.num_val) == (12, 12)
 
 
@@ -66,7 +69,7 @@ def test_bad_folders_are_named(folder, tmp_path, spoil, message):
         for i in range(1, 6):
             (folder / 'night time' / f'{i}.png').unlink()
     with pytest.raises(SystemExit, match=message):
-        data.prepare(str(target), tmp_path)
+        data.prepare(str(target), tmp_path, tmp_path)
 
 
 def test_table_joins_seeds():
@@ -91,7 +94,7 @@ def test_table_joins_seeds():
 
 def test_own_folder_from_start_to_table(folder, tmp_path):
     """All trainings and tests, and a second start that does nothing."""
-    work_dir = tmp_path / 'work'
+    work_dir = tmp_path / "it's work"
     command = [
         sys.executable,
         str(ROOT / 'tools' / 'quickstart.py'), '--data',

@@ -1,6 +1,7 @@
 """Latency, throughput and peak memory of a model, with the conditions."""
 import argparse
 import json
+import os
 import platform
 
 import torch
@@ -10,8 +11,7 @@ import transmamba_mm  # noqa: F401  (before torchvision is imported)
 from transmamba_mm.ops import get_scan_backend
 from transmamba_mm.utils.benchmark import measure_speed
 
-DTYPES = dict(
-    fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
+DTYPES = dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
 
 
 def parse_args() -> argparse.Namespace:
@@ -29,12 +29,14 @@ def parse_args() -> argparse.Namespace:
         default='fp32',
         help='bf16 and fp16 are autocast over float32 weights')
     parser.add_argument(
-        '--device',
-        default='cuda' if torch.cuda.is_available() else 'cpu')
+        '--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--warmup', type=int, default=5)
     parser.add_argument('--repeats', type=int, default=20)
     parser.add_argument('--out', help='JSON file to write')
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.repeats < 2:
+        parser.error('--repeats must be at least 2, for a median and a spread')
+    return args
 
 
 def device_name(device: str) -> str:
@@ -42,6 +44,16 @@ def device_name(device: str) -> str:
     if torch.device(device).type == 'cuda':
         return torch.cuda.get_device_name(device)
     return f'{platform.machine()} CPU, {torch.get_num_threads()} threads'
+
+
+def scan_backend(model: torch.nn.Module, args: argparse.Namespace) -> str:
+    """Name the back end that the timed scans ran on."""
+    if not any(hasattr(m, 'scan_backend') for m in model.modules()):
+        return 'no scan'
+    asked = getattr(model.backbone, 'scan_backend', None)
+    probe = torch.zeros(1, device=args.device, dtype=DTYPES[args.precision])
+    return os.environ.get('TRANSMAMBA_SCAN_BACKEND') or asked or \
+        get_scan_backend(probe)
 
 
 def main() -> None:
@@ -55,14 +67,13 @@ def main() -> None:
         DTYPES[args.precision],
         warmup=args.warmup,
         repeats=args.repeats)
-    probe = torch.zeros(1, device=args.device)
     result.update(
         config=args.config,
         card=device_name(args.device),
         batch=args.batch_size,
         resolution=side,
         precision=args.precision,
-        backend=get_scan_backend(probe),
+        backend=scan_backend(model, args),
         torch=torch.__version__)
     for key, value in result.items():
         shown = f'{value:.3f}' if isinstance(value, float) else value

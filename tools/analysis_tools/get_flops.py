@@ -18,7 +18,10 @@ def parse_args() -> argparse.Namespace:
         help='image size, one number or height and width; default: the '
         "backbone's img_size")
     parser.add_argument('--out', help='JSON file to write')
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.shape is not None and len(args.shape) > 2:
+        parser.error('--shape takes one number, or height and width')
+    return args
 
 
 def main() -> None:

@@ -13,8 +13,10 @@ import transmamba_mm  # noqa: F401  (safe loading)
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('in_file', help='checkpoint of a training')
-    parser.add_argument('out_file', help='file to write; 8 digits of its '
-                        'SHA-256 are added to the name')
+    parser.add_argument(
+        'out_file',
+        help='file to write; 8 digits of its '
+        'SHA-256 are added to the name')
     return parser.parse_args()
 
 

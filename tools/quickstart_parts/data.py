@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
+from transmamba_mm.utils.atomic_io import atomic_write
+
 ENDINGS = {'.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.webp', '.tif', '.tiff'}
 VAL_SHARE = 0.2
 
@@ -37,27 +39,36 @@ class Task:
                 f'{self.img_size} x {self.img_size} pixels')
 
 
-def prepare(folder: Optional[str], work_dir: Path) -> Task:
+def prepare(folder: Optional[str], work_dir: Path, digits: Path) -> Task:
     """Find or write the images, and list them once.
 
     Args:
         folder (str, optional): The user's image folder; None writes
             scikit-learn's handwritten digits.
         work_dir (Path): Where the lists are kept.
+        digits (Path): Where the digits are written.
 
     Returns:
         Task: The task; the same one on a second start.
+
+    Raises:
+        SystemExit: If the work dir is that of another folder.
     """
     known = work_dir / 'task.json'
+    root = digits if folder is None else Path(folder).expanduser().resolve()
     if known.exists():
-        return Task(**json.loads(known.read_text()))
+        task = Task(**json.loads(known.read_text()))
+        if task.data_root != str(root):
+            raise SystemExit(
+                f'{work_dir} holds the runs on {task.data_root}, not on '
+                f'{root}; give another --work-dir.')
+        return task
     if folder is None:
-        root = write_digits(work_dir / 'digits')
-        task = list_images(root, work_dir, 'handwritten digits', 16)
+        task = list_images(
+            write_digits(root), work_dir, 'handwritten digits', 16)
     else:
-        root = Path(folder).expanduser().resolve()
         task = list_images(root, work_dir, root.name, 32)
-    known.write_text(json.dumps(asdict(task), indent=2))
+    atomic_write(str(known), json.dumps(asdict(task), indent=2).encode())
     return task
 
 

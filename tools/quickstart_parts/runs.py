@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import List, Optional
 
+from transmamba_mm.utils.atomic_io import atomic_write
 from .data import Task
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,8 +88,7 @@ class Run:
         if self.epochs is not None:
             lines.append(f'train_cfg = dict(max_epochs={self.epochs})')
         if self.teacher is not None:
-            config = str(self.teacher.parent / 'config.py')
-            lines.append(f'custom_hooks = {teacher_hooks(config)!r}')
+            lines.append(f'custom_hooks = {teacher_hooks(self.teacher)!r}')
         self.dir.mkdir(parents=True, exist_ok=True)
         path = self.dir / 'config.py'
         path.write_text('\n'.join(lines) + '\n')
@@ -118,8 +118,6 @@ class Run:
 
     def _tool(self, name: str, *args) -> subprocess.Popen:
         env = dict(os.environ, OMP_NUM_THREADS='1', MKL_NUM_THREADS='1')
-        if self.teacher is not None:
-            env['TEACHER'] = str(self.teacher)
         log = (self.dir / f'{name.split(".")[0]}.log').open('a')
         return subprocess.Popen([sys.executable, ROOT / 'tools' / name, *args],
                                 stdout=log,
@@ -141,7 +139,8 @@ class Run:
     def measure(self) -> None:
         """Write the result: accuracy, time, size and speed."""
         from .report import measure
-        self.result_file.write_text(json.dumps(measure(self), indent=2))
+        result = json.dumps(measure(self), indent=2)
+        atomic_write(str(self.result_file), result.encode())
 
     def scalars(self) -> List[dict]:
         """Read what the runs in this folder have logged, in order.
@@ -193,24 +192,24 @@ def model_changes(task: Task) -> dict:
         head=dict(num_classes=len(task.classes)))
 
 
-def teacher_hooks(config: str) -> list:
+def teacher_hooks(checkpoint: Path) -> list:
     """Return the hooks of TransMamba with the teacher of this task.
 
     Args:
-        config (str): The teacher's config file.
+        checkpoint (Path): The teacher's checkpoint, beside its config.
 
     Returns:
-        list: ``custom_hooks``; the checkpoint comes from the environment.
+        list: ``custom_hooks``.
     """
-    checkpoint = '{{$TEACHER:}}'
+    weights = str(checkpoint)
     return [
-        dict(type='transmamba_mm.WeightSubcloneHook', checkpoint=checkpoint),
+        dict(type='transmamba_mm.WeightSubcloneHook', checkpoint=weights),
         dict(
             type='transmamba_mm.BidirectionalDistillHook',
             teacher=dict(
                 type='transmamba_mm.MMPretrainTeacher',
-                config=config,
-                checkpoint=checkpoint))
+                config=str(checkpoint.parent / 'config.py'),
+                checkpoint=weights))
     ]
 
 

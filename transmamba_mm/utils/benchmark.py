@@ -38,8 +38,8 @@ def measure_speed(model: nn.Module,
 
     def call():
         with torch.autocast(
-                torch.device(device).type, dtype,
-                enabled=dtype != torch.float32):
+                torch.device(device).type, dtype, enabled=dtype
+                != torch.float32):
             model(images)
 
     seconds = time_calls(call, warmup, repeats, is_cuda)

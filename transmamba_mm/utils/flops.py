@@ -32,7 +32,7 @@ def count_flops(model: nn.Module, shape: Sequence[int]) -> Dict[str, int]:
     if distiller is not None:
         model.distiller = None
     # the reference scan uses no matrix product that torch would count too
-    set_scan_backend('reference')
+    forced = set_scan_backend('reference')
     try:
         counter = FlopCounterMode(display=False)
         # torch counts the products of attention, not its fused CPU kernel
@@ -41,7 +41,7 @@ def count_flops(model: nn.Module, shape: Sequence[int]) -> Dict[str, int]:
                 record_operations('convolution') as convolutions:
             model.cpu().eval()(torch.zeros(*shape))
     finally:
-        set_scan_backend(None)
+        set_scan_backend(forced)
         parameters = sum(p.numel() for p in model.parameters())
         if distiller is not None:
             model.distiller = distiller

@@ -6,8 +6,8 @@ from transmamba_mm.models import map_layers
 @pytest.mark.parametrize('student, teacher, want', [
     (4, 4, (0, 1, 2, 3)),
     (4, 12, (2, 5, 8, 11)),
-    (6, 3, (0, 0, 0, 1, 1, 2)),
-    (3, 4, (0, 1, 3)),
+    (6, 3, (0, 0, 1, 1, 2, 2)),
+    (3, 4, (1, 2, 3)),
 ])
 def test_proportional_ends_at_the_last_layer(student, teacher, want):
     assert map_layers('proportional', student, teacher) == want

@@ -6,7 +6,6 @@ import torch
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor
@@ -15,6 +14,7 @@ from torch.optim import Optimizer
 from transmamba_mm.registry import HOOKS
 from transmamba_mm.utils.non_finite import explain_non_finite
 from transmamba_mm.utils.random_state import get_random_state, set_random_state
+from transmamba_mm.utils.runner import unwrap
 
 
 @HOOKS.register_module()
@@ -81,7 +81,7 @@ class NonFiniteGuardHook(Hook):
             wrapper.optimizer.register_step_pre_hook(self._check_gradients)
             for wrapper in _wrappers(runner)
         ]
-        self._buffers = list(_unwrapped(runner).buffers())
+        self._buffers = list(unwrap(runner.model).buffers())
         self._saved_buffers = [buffer.clone() for buffer in self._buffers]
 
     def after_train(self, runner: Runner) -> None:
@@ -207,7 +207,7 @@ class NonFiniteGuardHook(Hook):
         _, data_batch, random_state = self._suspect
         state = get_random_state()
         set_random_state(random_state)
-        model = _unwrapped(runner)
+        model = unwrap(runner.model)
         try:
             reason = explain_non_finite(
                 model, data_batch,
@@ -228,9 +228,3 @@ def _wrappers(runner: Runner) -> List[OptimWrapper]:
     if isinstance(wrapper, OptimWrapperDict):
         return list(wrapper.values())
     return [wrapper]
-
-
-def _unwrapped(runner: Runner) -> BaseModel:
-    """Return the model without its distributed wrapper."""
-    model = runner.model
-    return model.module if is_model_wrapper(model) else model

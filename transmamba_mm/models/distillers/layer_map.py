@@ -8,7 +8,8 @@ def map_layers(kind: Union[str, Sequence[int]], student_depth: int,
 
     Args:
         kind (str | Sequence[int]): 'proportional' maps layer l of N_s to
-            floor(l * N_t / N_s) of N_t, shifted so that the last layers meet
+            ceil((l + 1) * N_t / N_s) - 1 of N_t, counted from 0, so that the
+            last layers meet and a shallow teacher's layers teach equally many
             (our choice; the paper gives no map); a sequence names one
             teacher layer for each student layer, negative ones counting from
             the end.
@@ -32,7 +33,7 @@ def map_layers(kind: Union[str, Sequence[int]], student_depth: int,
                 f"distiller.layer_map='{kind}' is unknown; use 'proportional' "
                 'or a list of one teacher layer for each student layer.')
         return tuple(
-            max(0, (i + 1) * teacher_depth // student_depth - 1)
+            -(-(i + 1) * teacher_depth // student_depth) - 1
             for i in range(student_depth))
     if len(kind) != student_depth:
         raise ValueError(

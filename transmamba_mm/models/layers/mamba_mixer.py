@@ -5,7 +5,7 @@ inner width, N state size, R rank of the step size, M scan directions.
 """
 import math
 from abc import abstractmethod
-from typing import Optional, Tuple
+from typing import Optional, Tuple, Union
 
 import torch
 from mmengine.model import BaseModule
@@ -106,16 +106,17 @@ class MambaMixer(BaseModule):
         """Set ``A_log``, ``D`` and the step size projections."""
 
 
-def is_pretrained(init_cfg: Optional[dict]) -> bool:
+def is_pretrained(init_cfg: Union[dict, list, None]) -> bool:
     """Tell whether an ``init_cfg`` loads weights.
 
     Args:
         init_cfg (dict | list, optional): As given to a ``BaseModule``.
 
     Returns:
-        bool: True if it is of type 'Pretrained'.
+        bool: True if it, or one of several, is of type 'Pretrained'.
     """
-    return isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained'
+    cfgs = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
+    return any(c and c.get('type') == 'Pretrained' for c in cfgs)
 
 
 def init_state_matrix(a_log: Tensor, d_skip: Tensor) -> None:
