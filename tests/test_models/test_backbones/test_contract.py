@@ -8,7 +8,7 @@ from mmpretrain.registry import MODELS
 from transmamba_mm.ops import SCAN_BACKENDS
 
 ARCH = dict(embed_dims=32, num_layers=3, d_state=4)
-FAMILIES = ['PlainMamba', 'VisionMamba']
+FAMILIES = ['PlainMamba', 'VideoMamba', 'VisionMamba']
 
 
 def build(family, **kwargs):
