@@ -1,0 +1,12 @@
+"""Official weights of the Mamba families, made ready for this package."""
+from .convert import (FAMILIES, Conversion, choose_family, classifier_config,
+                      convert_weights)
+from .official_file import OfficialFile, load_official_file, save_tagged
+from .recognition import Recognition
+from .unwrap import Weights, find_weights, training_model
+
+__all__ = [
+    'FAMILIES', 'Conversion', 'OfficialFile', 'Recognition', 'Weights',
+    'choose_family', 'classifier_config', 'convert_weights', 'find_weights',
+    'load_official_file', 'save_tagged', 'training_model'
+]
