@@ -76,3 +76,18 @@ def test_vim_and_videomamba_share_tensors_but_no_meaning(fixture, other):
     case = FIXTURES[fixture]['cases'][0]
     model = filled(other, case)
     assert relative_error(sample(run(model, case), 24), case['pooled']) > 0.1
+
+
+@pytest.mark.parametrize('on_loading', [False, True])
+def test_embeddings_are_resized_as_officially(on_loading):
+    """Other images and more frames, fitted when needed or when loaded."""
+    case = FIXTURES['videomamba']['resized']
+    trained = dict(backbone=case['trained'], seed=case['seed'])
+    model = filled('VideoMamba', trained, out_type='raw')
+    if on_loading:
+        state = model.state_dict()
+        model = build('VideoMamba', **case['used'], out_type='raw')
+        model.load_state_dict(state)
+    tokens = run(model, case)
+    assert list(tokens.shape) == case['shape']
+    assert relative_error(sample(tokens), case['values']) < TOLERANCE
