@@ -209,8 +209,7 @@ class BaseMamba(BaseBackbone):
             return cls_token[:, 0]
         if self.out_type == 'avg_featmap':
             return patches.mean(dim=1)
-        return patches.transpose(1, 2).reshape(x.shape[0], self.embed_dims,
-                                               *layout.shape)
+        return patches.transpose(1, 2).unflatten(2, layout.shape).contiguous()
 
     def resized_pos_embed(self, layout: TokenLayout) -> Tensor:
         """Return the position embedding for a token grid.

@@ -35,10 +35,11 @@ class BidirectionalDistiller(BaseModule):
             the backbone's. Defaults to None.
         directions (Sequence[str], optional): Names of the student's scan
             directions. None takes the backbone's. Defaults to None.
-        student_layers (str): Module path of a student layer, with '{}' for
-            its index. Defaults to 'backbone.layers.{}'.
-        teacher_layers (str): Module path of a teacher layer, likewise.
-            Defaults to 'backbone.layers.{}'.
+        student_layers (str | Sequence[str], optional): Module paths of the
+            student's layers, or one path with '{}' for the index. None takes
+            the backbone's. Defaults to None.
+        teacher_layers (str): Module path of a teacher layer, with '{}' for
+            the index. Defaults to 'backbone.layers.{}'.
         layer_map (str | Sequence[int]): See
             :func:`~transmamba_mm.models.distillers.map_layers`. Defaults to
             'proportional'.
@@ -76,7 +77,7 @@ class BidirectionalDistiller(BaseModule):
                  student_dims: Union[int, Sequence[int], None] = None,
                  student_depth: Optional[int] = None,
                  directions: Optional[Sequence[str]] = None,
-                 student_layers: str = 'backbone.layers.{}',
+                 student_layers: Union[str, Sequence[str], None] = None,
                  teacher_layers: str = 'backbone.layers.{}',
                  layer_map: Union[str, Sequence[int]] = 'proportional',
                  features: str = 'directions',
@@ -103,7 +104,8 @@ class BidirectionalDistiller(BaseModule):
         self.teacher_dims = teacher_dims
         self.teacher_depth = teacher_depth
         self.student_depth = student_depth
-        self.student_layers = student_layers
+        self.student_layers = _layer_paths(
+            student_layers or 'backbone.layers.{}', student_depth)
         self.teacher_layers = teacher_layers
         self.layer_map = map_layers(layer_map, student_depth, teacher_depth)
         self.logit_weight = logit_weight
@@ -131,10 +133,7 @@ class BidirectionalDistiller(BaseModule):
             List[str]: Module paths.
         """
         suffix = '.direction_tap' if self.use_directions else ''
-        names = [
-            self.student_layers.format(i) + suffix
-            for i in range(self.student_depth)
-        ]
+        names = [path + suffix for path in self.student_layers]
         if self.variant == 'released_code':
             names[-1] = final_norm
         return names + [head] * (self.logit_weight > 0)
@@ -232,7 +231,7 @@ class BidirectionalDistiller(BaseModule):
             layout.split(x)[0].mean(dim=1)
             for x, layout in zip(student, student_layouts)
         ]
-        if pooled[0].shape[-1] != self.teacher_dims:
+        if any(x.shape[-1] != self.teacher_dims for x in pooled):
             pooled = self.aligner(tuple(pooled))
             idle = 0.
         else:
@@ -284,6 +283,17 @@ def match_tokens(student: Tensor, teacher: Tensor, student_layout: TokenLayout,
     if cls_token is None:
         return student_layout.split(student)[0], patches
     return student, student_layout.join(patches, cls_token)
+
+
+def _layer_paths(layers: Union[str, Sequence[str]], depth: int) -> List[str]:
+    """Return one module path a student layer."""
+    if isinstance(layers, str):
+        return [layers.format(i) for i in range(depth)]
+    if len(layers) != depth:
+        raise ValueError(
+            f'distiller.student_layers has {len(layers)} paths, but '
+            f'distiller.student_depth is {depth}; give one path a layer.')
+    return list(layers)
 
 
 def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:

@@ -27,13 +27,14 @@ class Distillable:
 
         Args:
             distiller (dict): Config of the distiller. ``student_dims``,
-                ``student_depth`` and ``directions`` default to the
-                backbone's.
+                ``student_depth``, ``student_layers`` and ``directions``
+                default to the backbone's.
         """
         backbone = self.backbone
         known = dict(
-            student_dims=backbone.embed_dims,
-            student_depth=len(backbone.layers),
+            student_dims=backbone.block_dims,
+            student_depth=len(backbone.block_names),
+            student_layers=[f'backbone.{n}' for n in backbone.block_names],
             directions=getattr(backbone, 'direction_names', None))
         self.distiller = MODELS.build({**known, **distiller})
         self._teacher = None

@@ -1,6 +1,7 @@
 """Layers shared by the backbones."""
 from .bidirectional_mixer import BidirectionalMixer
 from .clip_mixer import ClipMixer
+from .cross_mixer import CrossMixer
 from .direction_tap import DirectionTap
 from .mamba_block import MambaBlock
 from .mamba_mixer import MambaMixer
@@ -8,6 +9,7 @@ from .snake_mixer import SnakeMixer
 from .token_layout import TokenLayout, resize_frames, resize_tokens
 
 __all__ = [
-    'BidirectionalMixer', 'ClipMixer', 'DirectionTap', 'MambaBlock',
-    'MambaMixer', 'SnakeMixer', 'TokenLayout', 'resize_frames', 'resize_tokens'
+    'BidirectionalMixer', 'ClipMixer', 'CrossMixer', 'DirectionTap',
+    'MambaBlock', 'MambaMixer', 'SnakeMixer', 'TokenLayout', 'resize_frames',
+    'resize_tokens'
 ]
