@@ -9,7 +9,7 @@ from ..models.layers.token_layout import TokenLayout, resize_tokens
 from .importance import UnitSelector
 from .plan import Rule, SubclonePlan
 from .report import Row, SubcloneReport
-from .teacher_state import num_layers
+from .teacher_state import block_numbers, num_layers
 
 State = Dict[str, Tensor]
 
@@ -61,7 +61,8 @@ class _Subcloner:
 
     def __init__(self, source: State, target: State, plan: SubclonePlan,
                  layout: TokenLayout, pretrained: Optional[State]) -> None:
-        depth = num_layers(target)
+        self.numbers = block_numbers(target)
+        depth = len(self.numbers)
         self.source = source
         self.target = target
         self.plan = plan
@@ -107,7 +108,7 @@ class _Subcloner:
         rule, match = next((pair for pair in matches if pair[1]), (None, None))
         if rule is None:
             return None, '', 'no counterpart in the plan'
-        block = int(match.group(1)) if match.groups() else None
+        block = self._block_number(name) if '{i}' in rule.source else None
         source = rule.source
         if block is not None:
             source = source.format(i=self.blocks[block])
@@ -118,6 +119,13 @@ class _Subcloner:
         if source not in self.source:
             return rule, source, 'the teacher has no such tensor'
         return rule, source, ''
+
+    def _block_number(self, name: str) -> Optional[int]:
+        """Return the number of the block that a student tensor is in."""
+        parts = name.split('.')
+        paths = ('.'.join(parts[:size]) for size in (4, 2))
+        return next((self.numbers[p] for p in paths if p in self.numbers),
+                    None)
 
     def _fit_tokens(self, row: Row,
                     value: Tensor) -> Tuple[Optional[Tensor], bool]:
@@ -164,7 +172,7 @@ class _Subcloner:
                out: Tensor) -> Tensor:
         """Cut a value to the room it has, and put it into ``out``."""
         room = list(out.shape)
-        if rule.half:
+        if rule.half and self._has_gate(row.tensor):
             room[0] //= 2
             row.note('first half only')
         value = self._cut(rule, row, value, room)
@@ -175,6 +183,13 @@ class _Subcloner:
             row.note(f'{row.taken} of {math.prod(room)} elements, the rest '
                      'kept')
         return out
+
+    def _has_gate(self, name: str) -> bool:
+        """Tell whether ``in_proj`` makes more than ``out_proj`` takes."""
+        parts = name.split('.')
+        out_proj = self.target.get('.'.join(parts[:-2]) + '.out_proj.weight')
+        return (out_proj is None or parts[-2] != 'in_proj'
+                or len(self.target[name]) != out_proj.shape[1])
 
     def _cut(self, rule: Rule, row: Row, value: Tensor, room: list) -> Tensor:
         """Keep the important units of each axis that is too long."""
