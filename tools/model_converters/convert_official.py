@@ -5,9 +5,10 @@ from typing import Dict, Optional
 import torch
 
 import transmamba_mm  # noqa: F401  (safe loading, registration)
-from transmamba_mm.convert import (FAMILIES, Conversion, convert_weights,
-                                   find_weights, load_official_file,
-                                   save_tagged, training_model)
+from transmamba_mm.convert import (FAMILIES, Conversion, check_settings,
+                                   convert_weights, find_weights,
+                                   load_official_file, save_tagged,
+                                   training_model)
 
 CONFIG_FOLDER = 'configs/_base_/models'
 
@@ -59,6 +60,7 @@ def convert(src: str,
         weights = find_weights(file.content, key)
         conversion = convert_weights(weights.state, family, num_classes,
                                      training_model(file.content))
+        check_settings(file.content, conversion.recognition.family)
     except ValueError as error:
         raise ValueError(f'{src}: {error}') from error
     recognition = conversion.recognition

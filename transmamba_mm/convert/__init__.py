@@ -3,10 +3,11 @@ from .convert import (FAMILIES, Conversion, choose_family, classifier_config,
                       convert_weights)
 from .official_file import OfficialFile, load_official_file, save_tagged
 from .recognition import Recognition
-from .unwrap import Weights, find_weights, training_model
+from .stored_settings import check_settings, training_model
+from .unwrap import Weights, find_weights
 
 __all__ = [
     'FAMILIES', 'Conversion', 'OfficialFile', 'Recognition', 'Weights',
-    'choose_family', 'classifier_config', 'convert_weights', 'find_weights',
-    'load_official_file', 'save_tagged', 'training_model'
+    'check_settings', 'choose_family', 'classifier_config', 'convert_weights',
+    'find_weights', 'load_official_file', 'save_tagged', 'training_model'
 ]

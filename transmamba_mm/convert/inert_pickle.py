@@ -23,14 +23,16 @@ class Inert(metaclass=InertType):
 
     It takes whatever a pickle does to it and does nothing: neither the class
     that the file names nor any code of that class is imported or called. The
-    state is kept as plain data in ``state``.
+    attributes that the file gives it are kept as plain data in ``state``, its
+    entries, if it stands for a dict, in ``entries``.
     """
 
-    __slots__ = ('state', )
+    __slots__ = ('state', 'entries')
 
     def __new__(cls, *args: Any, **kwargs: Any) -> 'Inert':
         self = object.__new__(cls)
         self.state = None
+        self.entries = {}
         return self
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -40,7 +42,7 @@ class Inert(metaclass=InertType):
         self.state = state
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        pass
+        self.entries[key] = value
 
     def append(self, item: Any) -> None:
         """Ignore an item that a pickle adds to a list-like object."""

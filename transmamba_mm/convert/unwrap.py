@@ -2,8 +2,6 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from torch import Tensor
 
-from .inert_pickle import Inert
-
 #: Entries that hold weights, in the order in which they are looked for.
 WEIGHT_KEYS = ('model', 'state_dict', 'module', 'model_ema', 'ema')
 #: Prefixes that wrappers put before every name.
@@ -64,21 +62,6 @@ def find_weights(content: Any, key: Optional[str] = None) -> Weights:
     names, dropped = _strip(list(state))
     tensors = _tensors(state, names)
     return Weights(tensors, key or '', others, tuple(dropped))
-
-
-def training_model(content: Any) -> Optional[str]:
-    """Read the model's name that the official training stored in the file.
-
-    Args:
-        content (Any): The content of a file.
-
-    Returns:
-        Optional[str]: ``args.model``, or None if it is not there.
-    """
-    args = content.get('args') if isinstance(content, dict) else None
-    state = args.state if isinstance(args, Inert) else None
-    name = state.get('model') if isinstance(state, dict) else None
-    return name if isinstance(name, str) else None
 
 
 def _is_state(value: Any) -> bool:
