@@ -13,6 +13,7 @@ optim_wrapper = dict(
             '.direction_Bs': dict(decay_mult=0.0),
             '.cls_token': dict(decay_mult=0.0),
             '.pos_embed': dict(decay_mult=0.0),
+            '.temporal_pos_embedding': dict(decay_mult=0.0),
         }))
 
 param_scheduler = [
