@@ -156,8 +156,8 @@ def _downsample(name, dims, first):
 
 def first_names(state):
     """Rename VMamba's weights to those of the first release."""
-    pairs = (('patch_embed.0.', 'patch_embed.proj.'),
-             ('patch_embed.2.', 'patch_embed.norm.'),
+    pairs = (('patch_embed.0.', 'patch_embed.proj.'), ('patch_embed.2.',
+                                                       'patch_embed.norm.'),
              ('.op.', '.self_attention.'), ('downsample.1.',
                                             'downsample.norm.'),
              ('downsample.2.', 'downsample.reduction.'), ('classifier.', ''))

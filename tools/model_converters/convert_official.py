@@ -2,8 +2,6 @@
 import argparse
 from typing import Dict, Optional
 
-import torch
-
 import transmamba_mm  # noqa: F401  (safe loading, registration)
 from transmamba_mm.convert import (FAMILIES, Conversion, check_settings,
                                    convert_weights, find_weights,
@@ -16,8 +14,10 @@ CONFIG_FOLDER = 'configs/_base_/models'
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('src', help='file that the official code has written')
-    parser.add_argument('dst', help='file to write; 8 digits of its SHA-256 '
-                        'are added to the name')
+    parser.add_argument(
+        'dst',
+        help='file to write; 8 digits of its SHA-256 '
+        'are added to the name')
     parser.add_argument(
         '--family',
         choices=list(FAMILIES),
@@ -118,12 +118,14 @@ def _config_lines(conversion: Conversion) -> Dict[str, str]:
 
 def main() -> None:
     args = parse_args()
-    report = convert(args.src, args.dst, args.family, args.num_classes,
-                     args.key)
+    try:
+        report = convert(args.src, args.dst, args.family, args.num_classes,
+                         args.key)
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(f'convert_official: {error}') from error
     for name, value in report.items():
         print(f'{name + ":":<12} {value}')
 
 
 if __name__ == '__main__':
-    with torch.no_grad():
-        main()
+    main()

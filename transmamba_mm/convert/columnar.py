@@ -70,8 +70,9 @@ def _backbone(cls: type, arch: Dict[str, Any], defaults: Dict[str, Any],
     size = dict(img_size=img_size, patch_size=patch_size)
     name = find_arch(cls.arch_zoo, {**arch, **size}, defaults)
     if name is None:  # the same model at another image size
-        name = find_arch(cls.arch_zoo, {**arch, 'patch_size': patch_size},
-                         defaults)
+        name = find_arch(cls.arch_zoo, {
+            **arch, 'patch_size': patch_size
+        }, defaults)
     cfg = dict(type=f'transmamba_mm.{cls.__name__}', arch=name or arch)
     known = cls.arch_zoo.get(name, {})
     cfg.update({
@@ -114,10 +115,11 @@ def describe_vim(state: State) -> Recognition:
         cfg['patch_stride'] = patch // 2
     if not extra:
         cfg.update(with_cls_token=False, out_type='avg_featmap')
-    return Recognition(
-        'vim', _size_name(cfg) + ('+' if plus else ''), 'current', cfg,
-        arch['embed_dims'], head_classes(state, 'head', arch['embed_dims']),
-        _config('vim', cfg))
+    return Recognition('vim',
+                       _size_name(cfg) + ('+' if plus else ''), 'current', cfg,
+                       arch['embed_dims'],
+                       head_classes(state, 'head', arch['embed_dims']),
+                       _config('vim', cfg))
 
 
 def describe_videomamba(state: State) -> Recognition:
@@ -145,10 +147,10 @@ def describe_videomamba(state: State) -> Recognition:
         if kernel > 1:
             cfg['tubelet_size'] = kernel
     era = 'pre-training' if 'norm.weight' in state else 'current'
-    return Recognition(
-        'videomamba', _size_name(cfg), era, cfg, arch['embed_dims'],
-        head_classes(state, 'head', arch['embed_dims']),
-        _config('videomamba', cfg))
+    return Recognition('videomamba', _size_name(cfg), era, cfg,
+                       arch['embed_dims'],
+                       head_classes(state, 'head', arch['embed_dims']),
+                       _config('videomamba', cfg))
 
 
 def describe_plainmamba(state: State) -> Recognition:
@@ -170,15 +172,16 @@ def describe_plainmamba(state: State) -> Recognition:
     ]
     arch.update(
         num_convs_patch_embed=len(convs),
-        layers_with_dwconv=tuple(i for i in range(arch['num_layers'])
-                                 if f'layers.{i}.dw.0.weight' in state))
+        layers_with_dwconv=tuple(
+            i for i in range(arch['num_layers'])
+            if f'layers.{i}.dw.0.weight' in state))
     patch = 2 * shape_of(state, 'patch_embed.projection.weight')[-1]
     img_size = _image_size(shape_of(state, 'pos_embed')[1], 0, patch)
     cfg = _backbone(PlainMamba, arch, _PLAIN_DEFAULTS, img_size, patch)
-    return Recognition(
-        'plainmamba', _size_name(cfg), 'current', cfg, arch['embed_dims'],
-        head_classes(state, 'head.fc', arch['embed_dims']),
-        _config('plainmamba', cfg))
+    return Recognition('plainmamba', _size_name(cfg), 'current', cfg,
+                       arch['embed_dims'],
+                       head_classes(state, 'head.fc', arch['embed_dims']),
+                       _config('plainmamba', cfg))
 
 
 def rename_bidirectional(state: State) -> State:

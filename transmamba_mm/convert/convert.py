@@ -28,9 +28,8 @@ class Family(NamedTuple):
 FAMILIES: Dict[str, Family] = {
     'vim':
     Family(
-        lambda s: columnar.is_bidirectional(s) and not columnar.
-        is_video_only(s), columnar.describe_vim,
-        columnar.rename_bidirectional),
+        lambda s: columnar.is_bidirectional(s) and not columnar.is_video_only(
+            s), columnar.describe_vim, columnar.rename_bidirectional),
     'videomamba':
     Family(
         lambda s: columnar.is_bidirectional(s) and not columnar.is_vim_only(s),
@@ -82,10 +81,9 @@ def choose_family(state: State,
                          f'{list(FAMILIES)}')
     fitting = [f for f in FAMILIES if FAMILIES[f].fits(state)]
     if not fitting:
-        raise ValueError(
-            'the weights belong to none of the families '
-            f'{list(FAMILIES)}; the file has names such as '
-            f'{sorted(state)[:6]}')
+        raise ValueError('the weights belong to none of the families '
+                         f'{list(FAMILIES)}; the file has names such as '
+                         f'{sorted(state)[:6]}')
     if family is not None and family not in fitting:
         raise ValueError(f'the weights are those of {" or ".join(fitting)}, '
                          f'but family {family!r} was given')

@@ -21,12 +21,14 @@ def compare(state: Dict[str, Tensor], expected: Shapes) -> List[Difference]:
         List[str]: One line for each difference; empty if all fits.
     """
     found = {k: tuple(v.shape) for k, v in state.items()}
-    lines = _grouped('left over, the model has no place for it',
-                     {k: f'{v}'
-                      for k, v in found.items() if k not in expected})
-    lines += _grouped('missing, the model needs it',
-                      {k: f'{v}'
-                       for k, v in expected.items() if k not in found})
+    lines = _grouped('left over, the model has no place for it', {
+        k: f'{v}'
+        for k, v in found.items() if k not in expected
+    })
+    lines += _grouped('missing, the model needs it', {
+        k: f'{v}'
+        for k, v in expected.items() if k not in found
+    })
     lines += _grouped(
         'of another shape', {
             k: f'found {found[k]}, expected {v}'

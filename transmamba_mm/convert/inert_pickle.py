@@ -14,9 +14,6 @@ class InertType(type):
     def __setattr__(cls, name: str, value: Any) -> None:
         raise TypeError('a placeholder class cannot be changed')
 
-    def __delattr__(cls, name: str) -> None:
-        raise TypeError('a placeholder class cannot be changed')
-
 
 class Inert(metaclass=InertType):
     """Stand in for an object whose class is not loaded.
@@ -69,8 +66,8 @@ class _Call:
         return self._function(*args)
 
 
-def _tensor(storage: Any, offset: int, size: tuple, stride: tuple,
-            *_: Any) -> Tensor:
+def _tensor(storage: Any, offset: int, size: tuple, stride: tuple, *_:
+            Any) -> Tensor:
     """Rebuild a tensor; hooks and the like are dropped."""
     if not isinstance(storage, torch.storage.TypedStorage):
         raise pickle.UnpicklingError('a tensor without a storage')

@@ -65,8 +65,8 @@ def count_children(state: State, prefix: str) -> int:
     """
     numbers = {
         int(k[len(prefix):].split('.')[0])
-        for k in state if k.startswith(prefix)
-        and k[len(prefix):].split('.')[0].isdigit()
+        for k in state
+        if k.startswith(prefix) and k[len(prefix):].split('.')[0].isdigit()
     }
     missing = sorted(set(range(max(numbers, default=-1) + 1)) - numbers)
     if missing:

@@ -69,8 +69,8 @@ def _check_vim(name: Optional[str]) -> None:
 
 def _check_vmamba(settings: Dict[Any, Any]) -> None:
     scan = settings.get('SSM_FORWARDTYPE')
-    if isinstance(scan, str) and _HARMLESS_TAGS.sub(
-            '', scan) not in _CROSS_SCANS:
+    if isinstance(scan, str) and _HARMLESS_TAGS.sub('',
+                                                    scan) not in _CROSS_SCANS:
         raise ValueError(
             f'the file says SSM_FORWARDTYPE={scan!r}, but this package '
             'computes VMamba with the cross scan and a norm after it: '

@@ -129,8 +129,8 @@ def describe_vmamba(state: State) -> Recognition:
             out_type='featmap')
     features = arch['embed_dims'] * 2**(stages - 1)
     return Recognition('vmamba', name or 'custom', era, cfg, features,
-                       head_classes(state, 'classifier.head', features),
-                       name and f'vmamba-{name}')
+                       head_classes(state, 'classifier.head', features), name
+                       and f'vmamba-{name}')
 
 
 def _settings(state: State) -> Dict[str, Any]:
