@@ -5,7 +5,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from transmamba_mm.registry import MODELS
-from ..layers.token_layout import TokenLayout, resize_tokens
+from ..layers.token_layout import TokenLayout, resize_patches
 from ..losses import (AdaptiveCosineLoss, ReleasedCodeLoss,
                       logit_distillation_loss)
 from ..necks import ProjectionAligner
@@ -261,9 +261,10 @@ def match_tokens(student: Tensor, teacher: Tensor, student_layout: TokenLayout,
                  teacher_layout: TokenLayout) -> Tuple[Tensor, Tensor]:
     """Bring two token sequences into one order and length.
 
-    The teacher's grid is resized to the student's (bilinear, our choice); the
-    class tokens are compared if both have one, and dropped if not; the
-    distillation token is dropped.
+    The teacher's grid is resized to the student's (bilinear, our choice), and
+    its frames are made as many (see :func:`resize_patches`); the class tokens
+    are compared if both have one, and dropped if not; the distillation token
+    is dropped.
 
     Args:
         student (Tensor): Shape (..., L_s, C_s).
@@ -276,8 +277,7 @@ def match_tokens(student: Tensor, teacher: Tensor, student_layout: TokenLayout,
         student's order.
     """
     patches, cls_token = teacher_layout.split(teacher)
-    patches = resize_tokens(
-        patches, teacher_layout.grid, student_layout.grid, mode='bilinear')
+    patches = resize_patches(patches, teacher_layout, student_layout)
     if student_layout.cls_index is None:
         return student, patches
     if cls_token is None:

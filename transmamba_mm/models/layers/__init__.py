@@ -6,10 +6,11 @@ from .direction_tap import DirectionTap
 from .mamba_block import MambaBlock
 from .mamba_mixer import MambaMixer
 from .snake_mixer import SnakeMixer
-from .token_layout import TokenLayout, resize_frames, resize_tokens
+from .token_layout import (TokenLayout, resize_frames, resize_patches,
+                           resize_tokens)
 
 __all__ = [
     'BidirectionalMixer', 'ClipMixer', 'CrossMixer', 'DirectionTap',
     'MambaBlock', 'MambaMixer', 'SnakeMixer', 'TokenLayout', 'resize_frames',
-    'resize_tokens'
+    'resize_patches', 'resize_tokens'
 ]

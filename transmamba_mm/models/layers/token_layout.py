@@ -100,6 +100,32 @@ def resize_tokens(patches: Tensor,
     return picture.flatten(2).transpose(1, 2).to(patches.dtype)
 
 
+def resize_patches(patches: Tensor,
+                   layout: TokenLayout,
+                   new_layout: TokenLayout,
+                   mode: str = 'bilinear') -> Tensor:
+    """Resize the patch tokens of images or clips, frame by frame.
+
+    Where frames become fewer, each is the mean of several (our choice).
+
+    Args:
+        patches (Tensor): Shape (B, L, C), L as in ``layout.shape``.
+        layout (TokenLayout): Where they stand.
+        new_layout (TokenLayout): Where they shall stand.
+        mode (str): See :func:`resize_tokens`. Defaults to 'bilinear'.
+
+    Returns:
+        Tensor: Shape (B, L', C), the same tensor if the shapes agree.
+    """
+    if layout.shape == new_layout.shape:
+        return patches
+    frames = patches.unflatten(1, (layout.frames or 1, -1))
+    frames = resize_frames(frames, new_layout.frames or 1, average=True)
+    pictures = resize_tokens(
+        frames.flatten(0, 1), layout.grid, new_layout.grid, mode)
+    return pictures.reshape(patches.shape[0], -1, patches.shape[-1])
+
+
 def resize_frames(frames: Tensor,
                   num_frames: int,
                   average: bool = False) -> Tensor:

@@ -72,7 +72,8 @@ def preprocessor_normalisation(
     """Read the normalisation off an MMPretrain data preprocessor.
 
     Args:
-        preprocessor (nn.Module): A ``ClsDataPreprocessor``.
+        preprocessor (nn.Module): A ``ClsDataPreprocessor``, or a
+            ``VideoDataPreprocessor``.
 
     Returns:
         Tuple[Tensor, Tensor, bool]: Mean and std (C, 1, 1), 0 and 1 if there
@@ -81,7 +82,9 @@ def preprocessor_normalisation(
     to_rgb = bool(getattr(preprocessor, 'to_rgb', False))
     if not getattr(preprocessor, '_enable_normalize', False):
         return torch.zeros(1, 1, 1), torch.ones(1, 1, 1), to_rgb
-    return preprocessor.mean, preprocessor.std, to_rgb
+    mean, std = (
+        t.reshape(-1, 1, 1) for t in (preprocessor.mean, preprocessor.std))
+    return mean, std, to_rgb
 
 
 def _as_config(config: Union[str, dict]) -> Union[str, Config]:
