@@ -73,6 +73,28 @@ class _Subcloner:
 
     def clone(self, row: Row, tensor: Tensor) -> Optional[Tensor]:
         """Return a tensor's new value, or None with the reason in the row."""
+        if tensor.dim() == 5:
+            return self._clone_tubelet(row, tensor)
+        return self._clone(row, tensor)
+
+    def _clone_tubelet(self, row: Row, tensor: Tensor) -> Optional[Tensor]:
+        """Fill one frame (C, C_in, h, w) of kernels for clips.
+
+        The kernels that are filled are zero in the other frames, so that
+        they see images as the teacher's do (as VideoMamba starts from its
+        image model).
+        """
+        middle = tensor.shape[2] // 2
+        value = self._clone(row, tensor[:, :, middle])
+        if value is None:
+            return None
+        out = tensor.detach().clone()
+        out[:len(self.source[row.source])] = 0.
+        out[:, :, middle] = value
+        row.note(f'in the middle of {tensor.shape[2]} frames')
+        return out
+
+    def _clone(self, row: Row, tensor: Tensor) -> Optional[Tensor]:
         rule, row.source, row.reason = self._find_source(row.tensor)
         if row.reason:
             return None
@@ -97,7 +119,8 @@ class _Subcloner:
         """Compare the kernels; a bias goes with its weight."""
         here = self.source.get(row.source.replace('.bias', '.weight'))
         there = self.target.get(row.tensor.replace('.bias', '.weight'))
-        if here is None or there is None or here.shape[1:] == there.shape[1:]:
+        if here is None or there is None or \
+                _picture_kernel(here) == _picture_kernel(there):
             return ''
         return (f'other patch size: {tuple(here.shape)} against '
                 f'{tuple(there.shape)}')
@@ -205,6 +228,11 @@ class _Subcloner:
             value = value.index_select(axis, units.to(value.device))
             row.action = 'sliced' if row.action == 'copied' else row.action
         return value * scale
+
+
+def _picture_kernel(weight: Tensor) -> Tuple[int, ...]:
+    """Channels and pixels of a kernel (C, C_in, [T,] h, w), not frames."""
+    return (weight.shape[1], *weight.shape[-2:])
 
 
 def _misfit(rule: Rule, value: Tensor, tensor: Tensor) -> str:
