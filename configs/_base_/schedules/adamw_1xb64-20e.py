@@ -10,6 +10,7 @@ optim_wrapper = dict(
             # the state space parameters are no matrices of weights
             '.A_log': dict(decay_mult=0.0),
             '.A_b_log': dict(decay_mult=0.0),
+            '.dt_projs_bias': dict(decay_mult=0.0),
             '.direction_Bs': dict(decay_mult=0.0),
             '.cls_token': dict(decay_mult=0.0),
             '.pos_embed': dict(decay_mult=0.0),
