@@ -19,6 +19,7 @@ CONFIGS = [
 
 @pytest.mark.parametrize('base', CONFIGS)
 @pytest.mark.parametrize('kind, arch', [('PlainMamba', 'tiny'),
+                                        ('VideoMamba', 'tiny'),
                                         ('VisionMamba', 'tiny')])
 @pytest.mark.parametrize('pooled', [True, False])
 def test_backbone_swaps_into_a_config(tmp_path, base, kind, arch, pooled):

@@ -94,6 +94,20 @@ def test_vim_names_and_shapes():
     assert 'norm_f.weight' in shapes and 'norm_f.bias' not in shapes
 
 
+def test_videomamba_has_the_tensors_of_vim():
+    """And those of clips two more."""
+    vim, image, clip = ({
+        k: tuple(v.shape)
+        for k, v in build(family, 'tiny', **kwargs).state_dict().items()
+    } for family, kwargs in (('VisionMamba', {}), ('VideoMamba', {}),
+                             ('VideoMamba',
+                              dict(num_frames=8, tubelet_size=2))))
+    assert image == vim
+    assert clip.pop('temporal_pos_embedding') == (1, 4, 192)
+    assert clip.pop('patch_embed.proj.weight') == (192, 3, 2, 16, 16)
+    assert clip.items() <= image.items()
+
+
 def test_vim_plus_has_730_positions():
     model = build('VisionMamba', 'tiny', patch_stride=8)
     assert model.pos_embed.shape == (1, 730, 192)
@@ -116,7 +130,7 @@ def test_plainmamba_names_and_shapes():
     assert 'ln1.bias' in shapes
 
 
-@pytest.mark.parametrize('family', ['PlainMamba', 'VisionMamba'])
+@pytest.mark.parametrize('family', ['PlainMamba', 'VideoMamba', 'VisionMamba'])
 def test_32_pixel_preset_has_64_tokens(family):
     model = build(family, 'tiny-32')
     layout = model.token_layout((32, 32))

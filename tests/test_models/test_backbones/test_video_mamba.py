@@ -1,8 +1,11 @@
 """Clips: tubelets, frames, scans through time, and weights of images."""
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmpretrain.registry import MODELS
 
+from tests.command import ROOT
 from transmamba_mm.models import ClipMixer
 from transmamba_mm.ops import CLIP_SCANS
 
@@ -150,6 +153,17 @@ def test_temporal_embedding_belongs_to_the_stem():
     assert not model.temporal_pos_embedding.requires_grad
     name = 'backbone.temporal_pos_embedding'
     assert model.get_layer_depth(name, 'backbone.') == (0, 4)
+
+
+def test_schedules_do_not_decay_the_temporal_embedding():
+    model = torch.nn.ModuleDict(dict(backbone=build()))
+    for path in (ROOT / 'configs/_base_/schedules').glob('*.py'):
+        wrapper = build_optim_wrapper(model,
+                                      Config.fromfile(path).optim_wrapper)
+        decay, = (
+            group['weight_decay'] for group in wrapper.param_groups
+            if group['params'][0] is model['backbone'].temporal_pos_embedding)
+        assert decay == 0
 
 
 @pytest.mark.parametrize('call, message', [
