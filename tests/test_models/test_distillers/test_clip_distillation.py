@@ -5,11 +5,10 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
 from tests.toy import NORMALISE, student_cfg, vit_cfg
-from transmamba_mm.models import (FrozenTeacher, MMPretrainTeacher,
-                                  TokenLayout, match_tokens,
-                                  preprocessor_normalisation)
+from transmamba_mm.models import MMPretrainTeacher, TokenLayout, match_tokens
 
 FRAMES = 4
+MEAN_AND_STD = {k: NORMALISE[k] for k in ('mean', 'std')}
 # another normalisation than the teacher's
 CLIPS = dict(
     type='mmpretrain.VideoDataPreprocessor',
@@ -114,61 +113,56 @@ def test_image_teacher_teaches_clips(image_teacher, tubelet_size, distiller,
     assert all(p.grad is not None for p in model.parameters())
 
 
-class ClipTeacher(FrozenTeacher):
-    """A VideoMamba classifier that teaches."""
-
-    takes_clips = True
-
-    def __init__(self, model):
-        super().__init__(model, final_norm_name='backbone.norm_f')
-
-    @property
-    def embed_dims(self):
-        return self.model.backbone.embed_dims
-
-    @property
-    def depth(self):
-        return len(self.model.backbone.layers)
-
-    @property
-    def num_classes(self):
-        return self.model.head.num_classes
-
-    def token_layout(self, image_size, layer=-1):
-        return self.model.backbone.token_layout(image_size, layer)
-
-    def normalisation(self):
-        return preprocessor_normalisation(self.model.data_preprocessor)
-
-
-def clip_teacher(**kwargs):
+def clip_teacher(tmp_path, model_cfg, state_dict=None):
+    """A VideoMamba of clips that teaches."""
     torch.manual_seed(2)
-    cfg = student_cfg('VideoMamba', num_frames=FRAMES, **kwargs)
-    cfg['backbone']['arch'] = dict(embed_dims=48, num_layers=6, d_state=4)
-    cfg['head']['in_channels'] = 48
-    cfg['data_preprocessor'] = MODELS.build({**CLIPS, 'std': [2., 2., 2.]})
-    return ClipTeacher(MODELS.build(cfg))
+    path = tmp_path / 'clips.pth'
+    torch.save(state_dict or MODELS.build(model_cfg).state_dict(), path)
+    return MMPretrainTeacher(model_cfg, str(path))
 
 
 @pytest.mark.parametrize('kwargs', [dict(), dict(tubelet_size=2)])
-def test_clip_teacher_teaches_clips(kwargs):
+def test_clip_teacher_teaches_clips(tmp_path, kwargs):
     """Its tubelets may hold another number of frames."""
-    model = clip_student(dict(logit_weight=1.))
-    teacher = clip_teacher(**kwargs)
-    losses = step(model, teacher)
+    cfg = student_cfg('VideoMamba', num_frames=FRAMES, **kwargs)
+    cfg['backbone']['arch'] = dict(embed_dims=48, num_layers=6, d_state=4)
+    cfg['head']['in_channels'] = 48
+    teacher = clip_teacher(tmp_path, cfg)
+    assert teacher.takes_clips
+    losses = step(clip_student(dict(logit_weight=1.)), teacher)
     assert all(torch.isfinite(v).all() for v in losses.values())
     assert losses['distill.loss_forward'] > 0
-    assert all(p.grad is not None for p in model.parameters())
 
 
-def test_clip_teacher_that_is_the_student_has_nothing_to_teach():
+def test_clip_teacher_that_is_the_student_has_nothing_to_teach(tmp_path):
     """The tokens meet their own, the class token at its place."""
     cfg = dict(layer_map=[0, 1, 2], features='block')
     model = clip_student(cfg, teacher_dims=32, teacher_depth=3)
-    plain = clip_student()
-    plain.backbone.load_state_dict(model.backbone.state_dict())
-    losses = step(model, ClipTeacher(plain))
+    model.data_preprocessor = MODELS.build({**CLIPS, **MEAN_AND_STD})
+    state = {
+        k: v
+        for k, v in model.state_dict().items() if 'distiller' not in k
+    }
+    teacher = clip_teacher(tmp_path,
+                           student_cfg('VideoMamba', num_frames=FRAMES), state)
+    losses = step(model, teacher)
     assert losses['distill.cos_min'].item() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize('kind', ['PlainMamba', 'VisionMamba', 'VideoMamba'])
+def test_mamba_of_images_teaches_clips(tmp_path, kind):
+    cfg = student_cfg(kind)
+    teacher = clip_teacher(tmp_path, cfg)
+    assert not teacher.takes_clips
+    for distiller in (dict(), dict(variant='released_code')):
+        model = clip_student(distiller, teacher_dims=32, teacher_depth=3)
+        losses = step(model, teacher)
+        assert all(torch.isfinite(v).all() for v in losses.values())
+
+
+def test_stages_cannot_teach(tmp_path):
+    with pytest.raises(ValueError, match='VMamba cannot teach.*VideoMamba'):
+        clip_teacher(tmp_path, student_cfg('VMamba'))
 
 
 def test_frames_meet_the_mean_of_their_tubelet():
