@@ -1,20 +1,22 @@
 """Students of clips: taught frame by frame, or by a teacher of clips."""
+import math
+
 import pytest
 import torch
-from mmpretrain.registry import MODELS
+from mmpretrain.registry import DATASETS, MODELS
 from mmpretrain.structures import DataSample
 
-from tests.toy import NORMALISE, student_cfg, vit_cfg
+from tests.toy import NORMALISE, ToyDataset, make_runner, student_cfg, vit_cfg
 from transmamba_mm.models import MMPretrainTeacher, TokenLayout, match_tokens
 
 FRAMES = 4
 MEAN_AND_STD = {k: NORMALISE[k] for k in ('mean', 'std')}
 # another normalisation than the teacher's
 CLIPS = dict(
-    type='mmpretrain.VideoDataPreprocessor',
+    type='transmamba_mm.ClipDataPreprocessor',
     mean=[0., 10., 20.],
     std=[1., 2., 3.],
-    format_shape='NCTHW')
+    num_classes=4)
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def clip_student(distiller=None, tubelet_size=1, **teacher):
     cfg = student_cfg(
         'VideoMamba', distiller, num_frames=FRAMES, tubelet_size=tubelet_size)
     cfg.get('distiller', {}).update(teacher)
-    cfg['data_preprocessor'] = MODELS.build(CLIPS)
+    cfg['data_preprocessor'] = CLIPS
     model = MODELS.build(cfg)
     model.init_weights()
     return model
@@ -163,6 +165,54 @@ def test_mamba_of_images_teaches_clips(tmp_path, kind):
 def test_stages_cannot_teach(tmp_path):
     with pytest.raises(ValueError, match='VMamba cannot teach.*VideoMamba'):
         clip_teacher(tmp_path, student_cfg('VMamba'))
+
+
+def test_frames_become_one_as_their_mean():
+    teacher = torch.tensor([0., 0., 0., 8.]).reshape(1, 4, 1)
+    layouts = [TokenLayout((1, 1), frames=n) for n in (1, 4)]
+    _, matched = match_tokens(torch.zeros(1, 1, 1), teacher, *layouts)
+    assert matched.item() == 2
+
+
+@DATASETS.register_module()
+class ToyClips(ToyDataset):
+    """The toy images, moving."""
+
+    def prepare_data(self, idx):
+        data = super().prepare_data(idx)
+        frames = [data['inputs'].roll(t, -1) for t in range(FRAMES)]
+        return {**data, 'inputs': torch.stack(frames, dim=1)}
+
+
+def test_training_on_clips(tmp_path, image_teacher):
+    """One epoch through the runner, with the hook and Mixup."""
+    loader = dict(batch_size=8, num_workers=0, dataset=dict(type='ToyClips'))
+    hook = dict(
+        type='transmamba_mm.BidirectionalDistillHook',
+        teacher=dict(
+            type='transmamba_mm.MMPretrainTeacher',
+            config=vit_cfg(),
+            checkpoint=str(tmp_path / 'teacher.pth')))
+    cfg = student_cfg(
+        'VideoMamba',
+        distiller={},
+        train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8)]),
+        num_frames=FRAMES,
+        tubelet_size=2)
+    cfg['data_preprocessor'] = CLIPS
+    sampler = dict(type='DefaultSampler', shuffle=True)
+    runner = make_runner(
+        tmp_path / 'run',
+        cfg, [hook],
+        train_dataloader=dict(**loader, sampler=sampler),
+        val_dataloader=dict(**loader, sampler=sampler))
+    before = runner.model.backbone.temporal_pos_embedding.clone()
+    runner.train()
+    assert not torch.equal(runner.model.backbone.temporal_pos_embedding,
+                           before)
+    scalars = runner.message_hub.log_scalars
+    assert math.isfinite(scalars['train/distill.loss_forward'].current())
+    assert 'val/accuracy/top1' in scalars
 
 
 def test_frames_meet_the_mean_of_their_tubelet():

@@ -82,7 +82,7 @@ def preprocessor_normalisation(
 
     Args:
         preprocessor (nn.Module): A ``ClsDataPreprocessor``, or a
-            ``VideoDataPreprocessor``.
+            ``ClipDataPreprocessor``.
 
     Returns:
         Tuple[Tensor, Tensor, bool]: Mean and std (C, 1, 1), 0 and 1 if there
