@@ -15,7 +15,9 @@ from ..layers.token_layout import TokenLayout, resize_tokens
 
 
 class BaseMamba(BaseBackbone):
-    """What every columnar Mamba backbone of this package can do.
+    """What every Mamba backbone of this package can do.
+
+    The forward pass is that of a columnar one.
 
     A sub-class fills ``arch_zoo``, builds ``patch_embed``, ``layers`` and the
     final norm, and calls :meth:`finish_init`. See
