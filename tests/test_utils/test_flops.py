@@ -90,5 +90,6 @@ def test_clips_of_frames_cost_as_many_tokens():
     model = MODELS.build(student_cfg('VideoMamba', num_frames=4))
     counts = count_flops(model, (B, 3, 4, 16, 16))
     tokens = 4 * L + 1
-    assert counts['scan'] == B * DEPTH * (
-        2 * (9 * tokens * E * N + tokens * E) + tokens * E)
+    assert counts['scan'] == B * DEPTH * (2 *
+                                          (9 * tokens * E * N + tokens * E) +
+                                          tokens * E)
