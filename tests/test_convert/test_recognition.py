@@ -68,7 +68,7 @@ def test_published_sizes(case):
     assert parameters in (None, count)
     assert found.config == f'{family}-{size.rstrip("+")}'
     path = ROOT / 'configs/_base_/models' / f'{found.config}.py'
-    assert path.exists() or family in ('vmamba', 'videomamba')
+    assert path.exists()
 
 
 def test_vim_and_videomamba_are_not_guessed():

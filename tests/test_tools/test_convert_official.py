@@ -12,7 +12,7 @@ from mmengine.runner import load_checkpoint
 from mmpretrain.registry import MODELS
 
 from ..command import ROOT
-from ..test_convert.layouts import bidirectional, fill, plainmamba
+from ..test_convert.layouts import bidirectional, fill, plainmamba, vmamba
 from .test_flags import load_tool
 
 TOOL = ROOT / 'tools/model_converters/convert_official.py'
@@ -76,12 +76,13 @@ def test_command(tmp_path, vim_file):
     ('vim', bidirectional(192, 24, classes=1000)),
     ('plainmamba', plainmamba(192, 24, convs=1, dw=(0, ), classes=1000)),
     ('videomamba', bidirectional(192, 24, classes=1000)),
+    ('vmamba', vmamba(96, (2, 2, 8, 2), classes=1000)),
 ])
 def test_published_file_fits_its_config(tmp_path, tool, family, shapes):
     state = fill(shapes)
     src = save(dict(model=state), tmp_path / 'official.pth')
     report = tool.convert(src, str(tmp_path / 'x.pth'),
-                          None if family == 'plainmamba' else family, 1000)
+                          family if family.startswith('vi') else None, 1000)
     assert 'cfg_options' not in report
     config = Config.fromfile(ROOT / report['config'])
     model = MODELS.build(config.model)

@@ -1,8 +1,7 @@
 """Recognise and rename Vim, VideoMamba and PlainMamba."""
 from typing import Any, Dict, Optional
 
-from transmamba_mm.models.backbones import (PlainMamba, VideoMamba,
-                                            VisionMamba)
+from transmamba_mm.models.backbones import PlainMamba, VideoMamba, VisionMamba
 from .recognition import (Recognition, State, count_children, find_arch,
                           head_classes, shape_of, square_side)
 
