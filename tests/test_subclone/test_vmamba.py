@@ -64,6 +64,14 @@ def test_teacher_blocks_are_spread_over_all_stages():
     assert sources == [f'layers.{i}.norm1.weight' for i in (0, 2, 4, 6)]
 
 
+def test_table_joins_the_blocks_of_a_stage():
+    _, _, report = clone(teacher(32, 8), student(), first_n=1)
+    table = report.to_table()
+    assert 'layers.1.blocks.{0-1}.norm.weight' in table
+    assert 'layers.2.blocks.0.norm.weight' in table
+    assert 'layers.{0-1}.downsample.1.weight' in table
+
+
 def test_first_n_counts_blocks_not_stages():
     _, rows, _ = clone(teacher(32, 8), student(), first_n=2)
     actions = [rows[f'{b}.norm.weight'].action for b in BLOCKS]
