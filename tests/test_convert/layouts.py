@@ -166,7 +166,7 @@ def first_names(state):
         for new, old in pairs:
             name = name.replace(new, old)
         parts = name.split('.')
-        if parts[0] == 'layers' and parts[2] == 'blocks' and parts[4] == 'norm':
+        if parts[0] == 'layers' and parts[4:5] == ['norm']:
             parts[4] = 'ln_1'
         renamed['.'.join(parts)] = value
     return renamed

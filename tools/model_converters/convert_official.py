@@ -5,8 +5,8 @@ from typing import Dict, Optional
 import transmamba_mm  # noqa: F401  (safe loading, registration)
 from transmamba_mm.convert import (FAMILIES, Conversion, check_settings,
                                    convert_weights, find_weights,
-                                   load_official_file, save_tagged,
-                                   training_model)
+                                   load_official_file, training_model)
+from transmamba_mm.utils.tagged_file import save_tagged
 
 CONFIG_FOLDER = 'configs/_base_/models'
 
@@ -85,7 +85,7 @@ def convert(src: str,
         size=recognition.size,
         era=recognition.era,
         model=conversion.model)
-    state = {k: v.contiguous() for k, v in conversion.state.items()}
+    state = {k: v.clone() for k, v in conversion.state.items()}
     report['file'] = save_tagged(dict(state_dict=state, meta=meta), dst)
     return report
 

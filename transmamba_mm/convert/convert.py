@@ -5,7 +5,7 @@ import torch
 from mmpretrain.registry import MODELS
 
 from . import columnar, vmamba
-from .difference import Difference, compare
+from .difference import compare
 from .recognition import Recognition, State
 
 
@@ -183,7 +183,7 @@ def expected_shapes(model: Dict[str, Any]) -> Dict[str, Tuple[int, ...]]:
     return {k: tuple(v.shape) for k, v in built.state_dict().items()}
 
 
-def _explain(recognition: Recognition, difference: List[Difference]) -> str:
+def _explain(recognition: Recognition, difference: List[str]) -> str:
     lines = '\n'.join(f'  {line}' for line in difference)
     return (f'the weights look like {recognition.family} '
             f'{recognition.size!r} ({recognition.era} names), but do not fit '

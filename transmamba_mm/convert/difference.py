@@ -4,11 +4,10 @@ from typing import Dict, List, Tuple
 from torch import Tensor
 
 Shapes = Dict[str, Tuple[int, ...]]
-Difference = str
 _MOST_LINES = 20
 
 
-def compare(state: Dict[str, Tensor], expected: Shapes) -> List[Difference]:
+def compare(state: Dict[str, Tensor], expected: Shapes) -> List[str]:
     """Compare weights with those that a model has.
 
     Names that differ only in their numbers share a line.
@@ -40,7 +39,7 @@ def compare(state: Dict[str, Tensor], expected: Shapes) -> List[Difference]:
     return lines
 
 
-def _grouped(what: str, notes: Dict[str, str]) -> List[Difference]:
+def _grouped(what: str, notes: Dict[str, str]) -> List[str]:
     """Make one line of all names that are the same but for numbers."""
     groups: Dict[Tuple[str, str], List[str]] = {}
     for name, note in notes.items():

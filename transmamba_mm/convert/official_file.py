@@ -1,4 +1,3 @@
-import hashlib
 import os
 import os.path as osp
 import pickle
@@ -91,24 +90,3 @@ def _refuse_programs(path: str) -> None:
 def _first_line(error: BaseException) -> str:
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:160]
-
-
-def save_tagged(checkpoint: dict, path: str) -> str:
-    """Save a checkpoint under a name that holds its checksum.
-
-    Args:
-        checkpoint (dict): What to save.
-        path (str): Wanted name; 8 digits of the SHA-256 are added to it.
-
-    Returns:
-        str: The name written.
-    """
-    os.makedirs(osp.dirname(osp.abspath(path)), exist_ok=True)
-    partial = path + '.part'
-    torch.save(checkpoint, partial)
-    with open(partial, 'rb') as file:
-        digest = hashlib.sha256(file.read()).hexdigest()
-    stem, ending = osp.splitext(path)
-    final = f'{stem}-{digest[:8]}{ending or ".pth"}'
-    os.replace(partial, final)
-    return final
