@@ -8,7 +8,7 @@ SWAP = '''
 _base_ = ['mmpretrain::{base}']
 model = dict(
     backbone=dict(_delete_=True, type='transmamba_mm.{kind}', arch='{arch}'{out}),
-    {neck}head=dict(in_channels=192))
+    {neck}head=dict(in_channels={width}))
 '''
 CONFIGS = [
     'deit/deit-small_4xb256_in1k.py',
@@ -18,10 +18,15 @@ CONFIGS = [
 
 
 @pytest.mark.parametrize('base', CONFIGS)
-@pytest.mark.parametrize('kind, arch', [('PlainMamba', 'tiny'),
-                                        ('VisionMamba', 'tiny')])
+@pytest.mark.parametrize('kind, arch, width', [
+    ('PlainMamba', 'tiny', 192),
+    ('VideoMamba', 'tiny', 192),
+    ('VisionMamba', 'tiny', 192),
+    ('VMamba', 's1l8-t', 768),
+])
 @pytest.mark.parametrize('pooled', [True, False])
-def test_backbone_swaps_into_a_config(tmp_path, base, kind, arch, pooled):
+def test_backbone_swaps_into_a_config(tmp_path, base, kind, arch, width,
+                                      pooled):
     """Pooled outputs without a neck, or feature maps with pooling."""
     if not pooled and base.startswith('deit'):
         pytest.skip('DeiT has no pooling neck')
@@ -33,6 +38,7 @@ def test_backbone_swaps_into_a_config(tmp_path, base, kind, arch, pooled):
             kind=kind,
             arch=arch,
             out=out,
+            width=width,
             neck='neck=None, ' if pooled else ''))
     cfg = Config.fromfile(str(path))
     cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
@@ -52,6 +58,7 @@ def test_swap_without_scope_needs_no_import(tmp_path):
             kind='PlainMamba',
             arch='tiny',
             out='',
+            width=192,
             neck='neck=None, '))
     code = ('import transmamba_mm.compat\n'
             'import sys\n'

@@ -69,15 +69,19 @@ def student_cfg(kind='VisionMamba',
                 distiller=None,
                 train_cfg=None,
                 **backbone):
-    """Config of a small student of width 32 and 3 layers."""
+    """Config of a small student of width 32 and 3 layers.
+
+    VMamba has three stages instead, of width 8, 16 and 32.
+    """
+    shape = dict(
+        arch=dict(embed_dims=32, num_layers=3, d_state=4), patch_size=4)
+    if kind == 'VMamba':
+        shape = dict(
+            arch=dict(embed_dims=8, depths=(1, 1, 1), d_state=4), patch_size=1)
     model = dict(
         type='mmpretrain.ImageClassifier',
         backbone=dict(
-            type=f'transmamba_mm.{kind}',
-            arch=dict(embed_dims=32, num_layers=3, d_state=4),
-            img_size=16,
-            patch_size=4,
-            **backbone),
+            type=f'transmamba_mm.{kind}', img_size=16, **shape, **backbone),
         head=dict(
             type='LinearClsHead',
             num_classes=4,

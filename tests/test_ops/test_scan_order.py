@@ -2,8 +2,9 @@
 import pytest
 import torch
 
-from transmamba_mm.ops import (SNAKE_NAMES, ScanOrders, bidirectional_orders,
-                               cross_orders, snake_orders)
+from transmamba_mm.ops import (CLIP_SCANS, SNAKE_NAMES, ScanOrders,
+                               bidirectional_orders, clip_orders, cross_orders,
+                               snake_orders)
 
 
 def rows(orders):
@@ -13,6 +14,23 @@ def rows(orders):
 def test_bidirectional():
     assert rows(bidirectional_orders(3)) == dict(
         forward=[0, 1, 2], backward=[2, 1, 0])
+
+
+def test_clip():
+    """A class token, then two frames of three patches."""
+    walks = {
+        scan: rows(clip_orders(2, 3, scan, num_leading=1))
+        for scan in CLIP_SCANS
+    }
+    assert walks['spatial-first'] == dict(
+        forward=[0, 1, 2, 3, 4, 5, 6], backward=[6, 5, 4, 3, 2, 1, 0])
+    assert walks['temporal-first'] == dict(
+        forward=[0, 1, 4, 2, 5, 3, 6], backward=[6, 3, 5, 2, 4, 1, 0])
+    assert walks['mixed'] == dict(
+        forward=walks['spatial-first']['forward'],
+        backward=walks['temporal-first']['backward'])
+    with pytest.raises(ValueError, match="scan_type='zigzag'.*mixed"):
+        clip_orders(2, 3, 'zigzag')
 
 
 def test_cross():
@@ -59,6 +77,7 @@ def test_snakes_never_jump(h, w):
 
 @pytest.mark.parametrize('orders', [
     bidirectional_orders(7),
+    clip_orders(2, 3, 'mixed', 1),
     cross_orders(3, 4),
     snake_orders(3, 4)[0],
 ])
@@ -85,7 +104,7 @@ def test_move_to_a_device_is_kept():
 
 @pytest.mark.parametrize('build', [
     lambda: bidirectional_orders(31), lambda: cross_orders(31, 2),
-    lambda: snake_orders(31, 2)[0]
+    lambda: snake_orders(31, 2)[0], lambda: clip_orders(31, 2, 'mixed')
 ])
 def test_tables_made_in_inference_serve_in_training(build):
     with torch.inference_mode():
@@ -102,6 +121,7 @@ def test_own_orders():
 
 @pytest.mark.parametrize('build, name', [
     (lambda: bidirectional_orders(0), 'length'),
+    (lambda: clip_orders(0, 2), 'frames'),
     (lambda: cross_orders(0, 2), 'h'),
     (lambda: snake_orders(2, -1), 'w'),
 ])

@@ -76,3 +76,20 @@ def test_distiller_comes_back_after_an_error():
     with pytest.raises(Exception):
         count_flops(model, (1, 5, 16, 16))
     assert isinstance(model.distiller, nn.Module)
+
+
+def test_videomamba_costs_what_vim_costs():
+    """It merges otherwise, which is no matrix product."""
+    vim, videomamba = (
+        count_flops(MODELS.build(student_cfg(kind)), (B, 3, 16, 16))
+        for kind in ('VisionMamba', 'VideoMamba'))
+    assert videomamba == vim
+
+
+def test_clips_of_frames_cost_as_many_tokens():
+    model = MODELS.build(student_cfg('VideoMamba', num_frames=4))
+    counts = count_flops(model, (B, 3, 4, 16, 16))
+    tokens = 4 * L + 1
+    assert counts['scan'] == B * DEPTH * (2 *
+                                          (9 * tokens * E * N + tokens * E) +
+                                          tokens * E)

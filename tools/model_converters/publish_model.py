@@ -1,13 +1,10 @@
 """Make a checkpoint ready to hand out: the student alone."""
 import argparse
-import hashlib
-import os
-import os.path as osp
 
-import torch
 from mmengine.runner import CheckpointLoader
 
 import transmamba_mm  # noqa: F401  (safe loading)
+from transmamba_mm.utils.tagged_file import save_tagged
 
 
 def parse_args() -> argparse.Namespace:
@@ -59,14 +56,7 @@ def publish(in_file: str, out_file: str) -> str:
         str: The name written.
     """
     checkpoint = CheckpointLoader.load_checkpoint(in_file, 'cpu')
-    partial = out_file + '.part'
-    torch.save(student_checkpoint(checkpoint), partial)
-    with open(partial, 'rb') as f:
-        digest = hashlib.sha256(f.read()).hexdigest()
-    stem, ending = osp.splitext(out_file)
-    final = f'{stem}-{digest[:8]}{ending or ".pth"}'
-    os.replace(partial, final)
-    return final
+    return save_tagged(student_checkpoint(checkpoint), out_file)
 
 
 def main() -> None:

@@ -1,6 +1,8 @@
-"""Models: backbones, necks, losses, distillers, classifiers, teachers."""
+"""Models: backbones, necks, losses, distillers, classifiers, teachers, data
+preprocessors."""
 from .backbones import *  # noqa: F401,F403
 from .classifiers import *  # noqa: F401,F403
+from .data_preprocessors import *  # noqa: F401,F403
 from .distillers import *  # noqa: F401,F403
 from .layers import *  # noqa: F401,F403
 from .losses import *  # noqa: F401,F403

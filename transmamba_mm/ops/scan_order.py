@@ -13,6 +13,7 @@ from torch import Tensor
 
 BIDIRECTIONAL_NAMES = ('forward', 'backward')
 CROSS_NAMES = ('row', 'column', 'row_reversed', 'column_reversed')
+CLIP_SCANS = ('spatial-first', 'temporal-first', 'mixed')
 SNAKE_NAMES = ('rows', 'rows_reversed', 'columns', 'columns_reversed')
 
 Device = Optional[Union[torch.device, str]]
@@ -73,6 +74,42 @@ def bidirectional_orders(length: int, device: Device = None) -> ScanOrders:
     """
     _check_sizes(length=length)
     return _bidirectional(length, torch.device(device or 'cpu'))
+
+
+def clip_orders(frames: int,
+                positions: int,
+                scan_type: str = 'spatial-first',
+                num_leading: int = 0,
+                device: Device = None) -> ScanOrders:
+    """Forward and backward through a clip, as in VideoMamba.
+
+    Raster order is frame after frame. 'spatial-first' visits one frame after
+    the other, 'temporal-first' one position after the other through all
+    frames, and 'mixed' goes forward by the first and backward by the second.
+
+    Args:
+        frames (int): Steps in time T.
+        positions (int): Patches of a frame.
+        scan_type (str): One of ``CLIP_SCANS``. Defaults to 'spatial-first'.
+        num_leading (int): Extra tokens before the patches, which stay first.
+            Defaults to 0.
+        device (torch.device | str, optional): Where the tables live; None
+            means the CPU. Defaults to None.
+
+    Returns:
+        ScanOrders: M = 2.
+
+    Raises:
+        ValueError: If there are no tokens, or the scan is unknown.
+    """
+    _check_sizes(frames=frames, positions=positions)
+    if scan_type not in CLIP_SCANS:
+        raise ValueError(
+            f"scan_type='{scan_type}' is unknown; use one of {CLIP_SCANS}.")
+    if scan_type == 'spatial-first' or 1 in (frames, positions):
+        return bidirectional_orders(num_leading + frames * positions, device)
+    return _clip(frames, positions, scan_type, num_leading,
+                 torch.device(device or 'cpu'))
 
 
 def cross_orders(h: int, w: int, device: Device = None) -> ScanOrders:
@@ -139,6 +176,19 @@ def _bidirectional(length: int, device: torch.device) -> ScanOrders:
     return ScanOrders.from_index(BIDIRECTIONAL_NAMES,
                                  torch.stack([forward,
                                               forward.flip(0)]))
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _clip(frames: int, positions: int, scan_type: str, num_leading: int,
+          device: torch.device) -> ScanOrders:
+    spatial = torch.arange(num_leading + frames * positions, device=device)
+    patches = spatial[num_leading:].reshape(frames, positions)
+    temporal = torch.cat([spatial[:num_leading], patches.t().flatten()])
+    forward = spatial if scan_type == 'mixed' else temporal
+    return ScanOrders.from_index(BIDIRECTIONAL_NAMES,
+                                 torch.stack([forward,
+                                              temporal.flip(0)]))
 
 
 @lru_cache(maxsize=64)

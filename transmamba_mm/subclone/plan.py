@@ -17,13 +17,14 @@ class Rule:
     """One line of a plan.
 
     Args:
-        target (str): Student tensor, '{i}' for the block's number;
-            alternatives are separated by '|'.
-        source (str): Canonical teacher tensor, '{i}' likewise.
+        target (str): Student tensor, '{i}' for the block's number, or '{i}'
+            and '{j}' for its stage and its number there; alternatives are
+            separated by '|'.
+        source (str): Canonical teacher tensor, '{i}' for the block's number.
         axes (Tuple[str, ...]): Meaning of each axis.
         half (bool): Whether only the first half of the target's first axis
-            is filled (the inner stream of ``in_proj``, not its gate).
-            Defaults to False.
+            is filled (the inner stream of ``in_proj``, not its gate); a
+            mixer without gate is filled whole. Defaults to False.
         kind (str): 'plain', 'tokens' (resized as a picture) or 'kernel'
             (only copied if the kernel size agrees). Defaults to 'plain'.
     """
@@ -40,11 +41,12 @@ class Rule:
             name (str): Student tensor.
 
         Returns:
-            re.Match, optional: Its group 1 is the block's number, if the
-            target has one. None if the rule is for other tensors.
+            re.Match, optional: Its groups are the numbers of stage and
+            block, if the target has them. None if the rule is for other
+            tensors.
         """
         for target in self.target.split('|'):
-            pattern = re.escape(target).replace(r'\{i\}', r'(\d+)')
+            pattern = re.sub(r'\\\{[ij]\\\}', r'(\\d+)', re.escape(target))
             match = re.fullmatch(pattern, name)
             if match:
                 return match
@@ -64,6 +66,9 @@ def _pair(target: str, source: str, axes: Tuple[str, ...],
     ]
 
 
+#: A columnar student's blocks, and those of one with stages.
+_BLOCKS = 'layers.{i}.%s|layers.{i}.blocks.{j}.%s'
+
 _SAFE = [
     *_pair(
         'patch_embed.proj',
@@ -72,15 +77,18 @@ _SAFE = [
     Rule('cls_token', 'cls_token', ('keep', 'keep', 'residual')),
     Rule(
         'pos_embed', 'pos_embed', ('keep', 'keep', 'residual'), kind='tokens'),
-    *_pair('layers.{i}.norm', 'layers.{i}.norm1', ('residual', )),
-    *_pair('layers.{i}.norm2', 'layers.{i}.norm2', ('residual', )),
-    *_pair('layers.{i}.mlp.fc1', 'layers.{i}.fc1', ('mlp', 'residual')),
-    *_pair('layers.{i}.mlp.fc2', 'layers.{i}.fc2', ('residual', 'mlp')),
-    *_pair('norm_f|ln1|norm', 'final_norm', ('residual', )),
+    *_pair(_BLOCKS % ('norm', 'norm'), 'layers.{i}.norm1', ('residual', )),
+    *_pair(_BLOCKS % ('norm2', 'norm2'), 'layers.{i}.norm2', ('residual', )),
+    *_pair(_BLOCKS % ('mlp.fc1', 'mlp.fc1'), 'layers.{i}.fc1',
+           ('mlp', 'residual')),
+    *_pair(_BLOCKS % ('mlp.fc2', 'mlp.fc2'), 'layers.{i}.fc2',
+           ('residual', 'mlp')),
+    *_pair('norm_f|ln1|norm|classifier.norm', 'final_norm', ('residual', )),
     *_pair('head.fc|head.layers.head', 'head', ('keep', 'residual')),
 ]
 
-_MIXERS = 'layers.{i}.mixer.%s|layers.{i}.mamba.%s'
+_MIXERS = ('layers.{i}.mixer.%s|layers.{i}.mamba.%s|'
+           'layers.{i}.blocks.{j}.op.%s')
 
 _LINEAR = _SAFE + [
     *_pair(
@@ -219,7 +227,9 @@ class SubclonePlan:
         for rule in self.all_rules[:len(self.rules)]:
             if not any(rule.match(name) for name in names):
                 general = [
-                    re.sub(r'(?<=\.)\d+(?=\.)', '{i}', n) for n in names
+                    re.sub(r'(?<=\.blocks\.)\d+', '{j}',
+                           re.sub(r'^layers\.\d+', 'layers.{i}', n))
+                    for n in names
                 ]
                 raise ValueError('WeightSubcloneHook.plan.rules: the target '
                                  f"'{rule.target}' fits no student tensor. "

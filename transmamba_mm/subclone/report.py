@@ -6,6 +6,9 @@ from typing import Dict, List
 from rich.console import Console
 from rich.table import Table
 
+#: Path, number of the block, and the name inside it.
+_BLOCK = re.compile(r'(layers\.\d+\.blocks\.|layers\.)(\d+)\.(.+)')
+
 
 @dataclass
 class Row:
@@ -114,13 +117,14 @@ def merge_blocks(rows: List[Row]) -> List[Row]:
 
     Returns:
         List[Row]: A joined row stands where its first one did, is named as
-        in 'layers.{0-3}.norm.weight' and counts the elements of all.
+        in 'layers.{0-3}.norm.weight' and counts the elements of all. Blocks
+        of one stage are joined, not those of several.
     """
     groups: Dict[tuple, List[Row]] = {}
     for index, row in enumerate(rows):
-        name = re.sub(r'^layers\.\d+\.', '', row.tensor)
-        is_alone = row.action != 'skipped' or name == row.tensor
-        key = (index, ) if is_alone else (name, row.reason)
+        match = _BLOCK.fullmatch(row.tensor)
+        is_alone = row.action != 'skipped' or match is None
+        key = (index, ) if is_alone else (match[1], match[3], row.reason)
         groups.setdefault(key, []).append(row)
     return [_merge(group) for group in groups.values()]
 
@@ -129,10 +133,10 @@ def _merge(group: List[Row]) -> Row:
     first = group[0]
     if len(group) == 1:
         return first
-    name = first.tensor.split('.', 2)[2]
-    numbers = [row.tensor.split('.')[1] for row in group]
+    path, _, name = _BLOCK.fullmatch(first.tensor).groups()
+    numbers = [_BLOCK.fullmatch(row.tensor)[2] for row in group]
     blocks = ','.join(numbers)
     if int(numbers[-1]) - int(numbers[0]) == len(numbers) - 1:
         blocks = f'{numbers[0]}-{numbers[-1]}'
-    return Row(f'layers.{{{blocks}}}.{name}', '', first.action, 0,
+    return Row(f'{path}{{{blocks}}}.{name}', '', first.action, 0,
                sum(row.total for row in group), first.reason)

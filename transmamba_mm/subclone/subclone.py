@@ -9,7 +9,7 @@ from ..models.layers.token_layout import TokenLayout, resize_tokens
 from .importance import UnitSelector
 from .plan import Rule, SubclonePlan
 from .report import Row, SubcloneReport
-from .teacher_state import num_layers
+from .teacher_state import block_numbers, num_layers
 
 State = Dict[str, Tensor]
 
@@ -61,7 +61,8 @@ class _Subcloner:
 
     def __init__(self, source: State, target: State, plan: SubclonePlan,
                  layout: TokenLayout, pretrained: Optional[State]) -> None:
-        depth = num_layers(target)
+        self.numbers = block_numbers(target)
+        depth = len(self.numbers)
         self.source = source
         self.target = target
         self.plan = plan
@@ -72,6 +73,28 @@ class _Subcloner:
 
     def clone(self, row: Row, tensor: Tensor) -> Optional[Tensor]:
         """Return a tensor's new value, or None with the reason in the row."""
+        if tensor.dim() == 5:
+            return self._clone_tubelet(row, tensor)
+        return self._clone(row, tensor)
+
+    def _clone_tubelet(self, row: Row, tensor: Tensor) -> Optional[Tensor]:
+        """Fill one frame (C, C_in, h, w) of kernels for clips.
+
+        The kernels that are filled are zero in the other frames, so that
+        they see images as the teacher's do (as VideoMamba starts from its
+        image model).
+        """
+        middle = tensor.shape[2] // 2
+        value = self._clone(row, tensor[:, :, middle])
+        if value is None:
+            return None
+        out = tensor.detach().clone()
+        out[:len(self.source[row.source])] = 0.
+        out[:, :, middle] = value
+        row.note(f'in the middle of {tensor.shape[2]} frames')
+        return out
+
+    def _clone(self, row: Row, tensor: Tensor) -> Optional[Tensor]:
         rule, row.source, row.reason = self._find_source(row.tensor)
         if row.reason:
             return None
@@ -96,7 +119,8 @@ class _Subcloner:
         """Compare the kernels; a bias goes with its weight."""
         here = self.source.get(row.source.replace('.bias', '.weight'))
         there = self.target.get(row.tensor.replace('.bias', '.weight'))
-        if here is None or there is None or here.shape[1:] == there.shape[1:]:
+        if here is None or there is None or \
+                _picture_kernel(here) == _picture_kernel(there):
             return ''
         return (f'other patch size: {tuple(here.shape)} against '
                 f'{tuple(there.shape)}')
@@ -107,7 +131,7 @@ class _Subcloner:
         rule, match = next((pair for pair in matches if pair[1]), (None, None))
         if rule is None:
             return None, '', 'no counterpart in the plan'
-        block = int(match.group(1)) if match.groups() else None
+        block = self._block_number(name) if '{i}' in rule.source else None
         source = rule.source
         if block is not None:
             source = source.format(i=self.blocks[block])
@@ -118,6 +142,13 @@ class _Subcloner:
         if source not in self.source:
             return rule, source, 'the teacher has no such tensor'
         return rule, source, ''
+
+    def _block_number(self, name: str) -> Optional[int]:
+        """Return the number of the block that a student tensor is in."""
+        parts = name.split('.')
+        paths = ('.'.join(parts[:size]) for size in (4, 2))
+        return next((self.numbers[p] for p in paths if p in self.numbers),
+                    None)
 
     def _fit_tokens(self, row: Row,
                     value: Tensor) -> Tuple[Optional[Tensor], bool]:
@@ -164,7 +195,7 @@ class _Subcloner:
                out: Tensor) -> Tensor:
         """Cut a value to the room it has, and put it into ``out``."""
         room = list(out.shape)
-        if rule.half:
+        if rule.half and self._has_gate(row.tensor):
             room[0] //= 2
             row.note('first half only')
         value = self._cut(rule, row, value, room)
@@ -175,6 +206,13 @@ class _Subcloner:
             row.note(f'{row.taken} of {math.prod(room)} elements, the rest '
                      'kept')
         return out
+
+    def _has_gate(self, name: str) -> bool:
+        """Tell whether ``in_proj`` makes more than ``out_proj`` takes."""
+        parts = name.split('.')
+        out_proj = self.target.get('.'.join(parts[:-2]) + '.out_proj.weight')
+        return (out_proj is None or parts[-2] != 'in_proj'
+                or len(self.target[name]) != out_proj.shape[1])
 
     def _cut(self, rule: Rule, row: Row, value: Tensor, room: list) -> Tensor:
         """Keep the important units of each axis that is too long."""
@@ -190,6 +228,11 @@ class _Subcloner:
             value = value.index_select(axis, units.to(value.device))
             row.action = 'sliced' if row.action == 'copied' else row.action
         return value * scale
+
+
+def _picture_kernel(weight: Tensor) -> Tuple[int, ...]:
+    """Channels and pixels of a kernel (C, C_in, [T,] h, w), not frames."""
+    return (weight.shape[1], *weight.shape[-2:])
 
 
 def _misfit(rule: Rule, value: Tensor, tensor: Tensor) -> str:

@@ -97,6 +97,28 @@ def num_layers(state: State) -> int:
     return max((int(m.group(1)) + 1 for m in matches if m), default=0)
 
 
+def block_numbers(state: State) -> Dict[str, int]:
+    """Number the blocks of a student through all of its stages.
+
+    Args:
+        state (Dict[str, Tensor]): Names such as 'layers.3.norm.weight' or
+            'layers.1.blocks.0.norm.weight'; in the latter kind, what is in a
+            stage but in no block is no part of a block.
+
+    Returns:
+        Dict[str, int]: Path of each block, such as 'layers.1.blocks.0', to
+        its number.
+    """
+    in_stages = [
+        m for m in (re.match(r'layers\.(\d+)\.blocks\.(\d+)(?=\.)', name)
+                    for name in state) if m
+    ]
+    if not in_stages:
+        return {f'layers.{i}': i for i in range(num_layers(state))}
+    paths = {tuple(map(int, m.groups())): m.group() for m in in_stages}
+    return {paths[key]: i for i, key in enumerate(sorted(paths))}
+
+
 def _is_mmpretrain(state: State) -> bool:
     pattern = _MMPRETRAIN_PREFIX + r'layers\.0\.attn\.qkv\.weight'
     return any(re.fullmatch(pattern, key) for key in state)

@@ -10,9 +10,11 @@ optim_wrapper = dict(
             # the state space parameters are no matrices of weights
             '.A_log': dict(decay_mult=0.0),
             '.A_b_log': dict(decay_mult=0.0),
+            '.dt_projs_bias': dict(decay_mult=0.0),
             '.direction_Bs': dict(decay_mult=0.0),
             '.cls_token': dict(decay_mult=0.0),
             '.pos_embed': dict(decay_mult=0.0),
+            '.temporal_pos_embedding': dict(decay_mult=0.0),
         }))
 
 param_scheduler = [

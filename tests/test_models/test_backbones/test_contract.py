@@ -8,20 +8,34 @@ from mmpretrain.registry import MODELS
 from transmamba_mm.ops import SCAN_BACKENDS
 
 ARCH = dict(embed_dims=32, num_layers=3, d_state=4)
-FAMILIES = ['PlainMamba', 'VisionMamba']
+COLUMNAR = ['PlainMamba', 'VideoMamba', 'VisionMamba']
+# three stages of one block, the last one like the columnar ones
+STAGES = dict(
+    arch=dict(embed_dims=8, depths=(1, 1, 1), d_state=4), patch_size=1)
 
 
 def build(family, **kwargs):
     cfg = dict(
         type=f'transmamba_mm.{family}', arch=ARCH, img_size=16, patch_size=4)
+    if family == 'VMamba':
+        cfg.update(STAGES)
     torch.manual_seed(0)
     model = MODELS.build({**cfg, **kwargs})
     model.init_weights()
     return model
 
 
-@pytest.fixture(params=FAMILIES)
+def get_block(model, index):
+    return model.get_submodule(model.block_names[index])
+
+
+@pytest.fixture(params=COLUMNAR + ['VMamba'])
 def family(request):
+    return request.param
+
+
+@pytest.fixture(params=COLUMNAR)
+def columnar(request):
     return request.param
 
 
@@ -67,7 +81,8 @@ def test_negative_indices_count_from_the_end(family):
     assert model.out_indices == (0, 2)
     outs = model(torch.randn(1, 3, 16, 16))
     assert len(outs) == 2
-    assert not torch.allclose(outs[0], outs[1])
+    assert (outs[0].shape != outs[1].shape
+            or not torch.allclose(outs[0], outs[1]))
 
 
 def test_featmap_is_the_tokens_as_a_picture(family):
@@ -85,10 +100,9 @@ def test_frozen_stages_survive_train(family):
     assert not model.patch_embed.training and not model.layers[0].training
     assert model.layers[1].training
     frozen = {n for n, p in model.named_parameters() if not p.requires_grad}
-    assert 'pos_embed' in frozen
-    assert all(
-        n.startswith(('patch_embed', 'pos_embed', 'cls_token', 'layers.0.'))
-        for n in frozen)
+    stem = ('patch_embed', 'pos_embed', 'cls_token')
+    assert any(n.startswith(stem) for n in frozen)
+    assert all(n.startswith((*stem, 'layers.0.')) for n in frozen)
     assert any(n.startswith('layers.0.') for n in frozen)
 
 
@@ -99,8 +113,9 @@ def test_layer_depth(family):
         for n, _ in model.named_parameters()
     }
     assert {d[1] for d in depths.values()} == {5}
-    assert depths['pos_embed'][0] == 0
-    assert depths['layers.2.norm.weight'][0] == 3
+    stem = [d[0] for n, d in depths.items() if n.startswith('patch_embed')]
+    assert stem and not any(stem)
+    assert depths[f'{model.block_names[2]}.norm.weight'][0] == 3
     assert depths[f'{model.final_norm_name}.weight'][0] == 4
 
 
@@ -121,8 +136,8 @@ def test_no_pixel_is_cut_off(family):
     assert not torch.allclose(model(x)[-1], model(y)[-1])
 
 
-def test_pos_embed_is_resized_on_loading(family):
-    small, large = build(family), build(family, img_size=(24, 16))
+def test_pos_embed_is_resized_on_loading(columnar):
+    small, large = build(columnar), build(columnar, img_size=(24, 16))
     state = copy.deepcopy(small.state_dict())
     large.load_state_dict(state)
     got, _ = large.token_layout((24, 16)).split(large.pos_embed)
@@ -137,11 +152,25 @@ def test_pos_embed_is_resized_on_loading(family):
     torch.testing.assert_close(small.eval()(x)[-1], large.eval()(x)[-1])
 
 
-def test_pos_embed_of_no_square_grid_is_refused(family):
-    state = build(family).state_dict()
+def test_pos_embed_of_no_square_grid_is_refused(columnar):
+    state = build(columnar).state_dict()
     state['pos_embed'] = torch.zeros(1, 13, 32)
     with pytest.raises(ValueError, match=r'13 positions.*img_size'):
-        build(family).load_state_dict(state)
+        build(columnar).load_state_dict(state)
+
+
+def test_blocks_are_named_and_have_widths(family):
+    model = build(family)
+    assert len(model.block_names) == len(model.block_dims) == 3
+    for name, dims in zip(model.block_names, model.block_dims):
+        assert model.get_submodule(name).norm.weight.shape == (dims, )
+    seen = []
+    for i in range(3):
+        get_block(model, i).register_forward_hook(
+            lambda m, inputs, out: seen.append(out.shape))
+    model(torch.randn(1, 3, 16, 24))
+    assert seen == [(1, model.token_layout((16, 24), i).num_tokens, dims)
+                    for i, dims in enumerate(model.block_dims)]
 
 
 def test_activation_checkpointing_changes_nothing(family):
@@ -158,12 +187,18 @@ def test_activation_checkpointing_changes_nothing(family):
 def test_step_size_survives_generic_initialisation(family):
     model = build(
         family, init_cfg=dict(type='Constant', layer='Linear', val=0., bias=0))
-    block = model.layers[0]
+    block = get_block(model, 0)
     mixer = getattr(block, block.mixer_name)
-    step = torch.nn.functional.softplus(mixer.dt_proj.bias)
+    if family == 'VMamba':
+        weight, bias = mixer.dt_projs_weight, mixer.dt_projs_bias
+        a_log = mixer.A_logs
+    else:
+        weight, bias = mixer.dt_proj.weight, mixer.dt_proj.bias
+        a_log = mixer.A_log
+    step = torch.nn.functional.softplus(bias)
     assert step.min() > 9e-5 and step.max() < 0.11
-    assert mixer.dt_proj.weight.abs().max() > 0
-    torch.testing.assert_close(-mixer.A_log.exp()[3],
+    assert weight.abs().max() > 0
+    torch.testing.assert_close(-a_log.exp()[3],
                                -torch.arange(1., 1 + mixer.d_state))
 
 
@@ -179,7 +214,7 @@ def test_bf16_autocast_is_finite_and_near_float32(family):
 def test_direction_features_average_to_the_block_output(family):
     model = build(family, drop_path_rate=0.5).train()
     seen = {}
-    layer = model.layers[2]
+    layer = get_block(model, 2)
     mixer = getattr(layer, layer.mixer_name)
     torch.nn.init.normal_(mixer.in_proj.weight, std=0.5)
     torch.nn.init.normal_(mixer.out_proj.weight, std=0.5)
@@ -200,7 +235,7 @@ def test_direction_features_average_to_the_block_output(family):
 def test_unrecorded_forward_computes_no_directions(family):
     model = build(family)
     taps = []
-    layer = model.layers[0]
+    layer = get_block(model, 0)
     mixer = getattr(layer, layer.mixer_name)
     mixer.register_forward_hook(lambda m, i, o: taps.append(o[1]))
     model(torch.randn(1, 3, 16, 16))
@@ -210,12 +245,15 @@ def test_unrecorded_forward_computes_no_directions(family):
 def test_each_direction_sees_its_own_past(family):
     """Token 0 of the forward scan knows nothing of later tokens."""
     model = build(family, out_type='raw').eval()
-    layer = model.layers[0]
-    if family == 'PlainMamba':  # the 2-D convolution looks everywhere
-        torch.nn.init.zeros_(layer.mamba.conv2d.weight)
-        with torch.no_grad():
-            layer.mamba.conv2d.weight[..., 3, 3] = 1.
+    layer = get_block(model, 2)
     mixer = getattr(layer, layer.mixer_name)
+    if hasattr(mixer, 'conv2d'):  # the 2-D convolution looks everywhere
+        kernel = mixer.conv2d.weight
+        torch.nn.init.zeros_(kernel)
+        with torch.no_grad():
+            kernel[..., kernel.shape[2] // 2, kernel.shape[3] // 2] = 1.
+    if family == 'VMamba':  # its norm shares one deviation
+        mixer.out_norm.eps = 1e12
     grid = (4, 4)
     x = torch.randn(1, 16 + model.num_extra_tokens, 32)
     y = x.clone()
@@ -228,6 +266,10 @@ def test_each_direction_sees_its_own_past(family):
         # visited before 12 to 14 by 'rows', and after them by its reverse
         assert forward.nonzero().flatten().tolist() == [12, 13, 14, 15]
         assert backward[15] and not backward[12:15].any()
+    elif family == 'VMamba':
+        for late in changed[:2]:  # rows, columns
+            assert late.nonzero().flatten().tolist() == [15]
+        assert changed[2:].all()
     else:
         assert forward.nonzero().flatten().tolist() == [16]
         assert backward.all()

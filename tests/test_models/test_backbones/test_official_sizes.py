@@ -9,6 +9,15 @@ OFFICIAL = {
     ('PlainMamba', 'l1'): 7_358_656,
     ('PlainMamba', 'l2'): 25_760_832,
     ('PlainMamba', 'l3'): 50_507_456,
+    ('VMamba', 'v0-t'): 22_124_448,
+    ('VMamba', 'v0-s'): 43_648_416,
+    ('VMamba', 'v0-b'): 75_229_056,
+    ('VMamba', 's2l5-t'): 29_936_832,
+    ('VMamba', 's2l15-s'): 49_378_752,
+    ('VMamba', 's2l15-b'): 87_532_800,
+    ('VMamba', 's1l8-t'): 29_480_064,
+    ('VMamba', 's1l20-s'): 48_243_840,
+    ('VMamba', 's1l20-b'): 85_589_504,
 }
 
 
@@ -22,6 +31,48 @@ def build(family, arch, **kwargs):
 def test_parameter_count(family, arch):
     count = sum(p.numel() for p in build(family, arch).parameters())
     assert count == OFFICIAL[family, arch]
+
+
+def test_vmamba_with_its_head():
+    model = build('VMamba', 's1l8-t')
+    head = torch.nn.Linear(model.num_features, 1000, device='meta')
+    count = sum(p.numel() for m in (model, head) for p in m.parameters())
+    assert count == 30_249_064
+
+
+def test_vmamba_names_and_shapes():
+    shapes = {
+        k: tuple(v.shape)
+        for k, v in build('VMamba', 's2l5-t').state_dict().items()
+    }
+    op = 'layers.2.blocks.4.op.'
+    assert shapes['patch_embed.0.weight'] == (48, 3, 3, 3)
+    assert shapes['patch_embed.7.bias'] == (96, )
+    assert shapes[op + 'in_proj.weight'] == (768, 384)
+    assert shapes[op + 'conv2d.weight'] == (768, 1, 3, 3)
+    assert op + 'conv2d.bias' not in shapes
+    assert shapes[op + 'x_proj_weight'] == (4, 26, 768)
+    assert shapes[op + 'dt_projs_weight'] == (4, 768, 24)
+    assert shapes[op + 'dt_projs_bias'] == (4, 768)
+    assert shapes[op + 'A_logs'] == (3072, 1)
+    assert shapes[op + 'Ds'] == (3072, )
+    assert shapes[op + 'out_norm.bias'] == (768, )
+    assert shapes['layers.2.blocks.4.mlp.fc1.weight'] == (1536, 384)
+    assert shapes['layers.2.downsample.1.weight'] == (768, 384, 3, 3)
+    assert shapes['layers.2.downsample.3.weight'] == (768, )
+    assert 'layers.3.downsample.1.weight' not in shapes
+    shapes = {
+        k: tuple(v.shape)
+        for k, v in build('VMamba', 'v0-t').state_dict().items()
+    }
+    op = 'layers.0.blocks.0.op.'
+    assert shapes['patch_embed.0.weight'] == (96, 3, 4, 4)
+    assert shapes[op + 'in_proj.weight'] == (384, 96)
+    assert shapes[op + 'conv2d.bias'] == (192, )
+    assert shapes[op + 'A_logs'] == (768, 16)
+    assert shapes['layers.0.downsample.1.weight'] == (384, )
+    assert shapes['layers.0.downsample.2.weight'] == (192, 384)
+    assert not [k for k in shapes if 'mlp' in k or 'norm2' in k]
 
 
 def test_vim_names_and_shapes():
@@ -41,6 +92,20 @@ def test_vim_names_and_shapes():
     assert shapes[mixer + 'A_b_log'] == (384, 16)
     assert shapes[mixer + 'D_b'] == (384, )
     assert 'norm_f.weight' in shapes and 'norm_f.bias' not in shapes
+
+
+def test_videomamba_has_the_tensors_of_vim():
+    """And those of clips two more."""
+    vim, image, clip = ({
+        k: tuple(v.shape)
+        for k, v in build(family, 'tiny', **kwargs).state_dict().items()
+    } for family, kwargs in (('VisionMamba', {}), ('VideoMamba', {}),
+                             ('VideoMamba',
+                              dict(num_frames=8, tubelet_size=2))))
+    assert image == vim
+    assert clip.pop('temporal_pos_embedding') == (1, 4, 192)
+    assert clip.pop('patch_embed.proj.weight') == (192, 3, 2, 16, 16)
+    assert clip.items() <= image.items()
 
 
 def test_vim_plus_has_730_positions():
@@ -65,7 +130,7 @@ def test_plainmamba_names_and_shapes():
     assert 'ln1.bias' in shapes
 
 
-@pytest.mark.parametrize('family', ['PlainMamba', 'VisionMamba'])
+@pytest.mark.parametrize('family', ['PlainMamba', 'VideoMamba', 'VisionMamba'])
 def test_32_pixel_preset_has_64_tokens(family):
     model = build(family, 'tiny-32')
     layout = model.token_layout((32, 32))

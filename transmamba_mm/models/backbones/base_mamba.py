@@ -15,7 +15,9 @@ from ..layers.token_layout import TokenLayout, resize_tokens
 
 
 class BaseMamba(BaseBackbone):
-    """What every columnar Mamba backbone of this package can do.
+    """What every Mamba backbone of this package can do.
+
+    The forward pass is that of a columnar one.
 
     A sub-class fills ``arch_zoo``, builds ``patch_embed``, ``layers`` and the
     final norm, and calls :meth:`finish_init`. See
@@ -31,6 +33,8 @@ class BaseMamba(BaseBackbone):
     final_norm_name = 'norm'
     #: Names of the scan directions, in the order of the tap's first axis.
     direction_names: Tuple[str, ...] = ()
+    #: Parameters that belong to the stem, as starts of their names.
+    stem_names = ('patch_embed', 'pos_embed', 'cls_token')
     num_extra_tokens = 0
 
     def __init__(self,
@@ -113,6 +117,16 @@ class BaseMamba(BaseBackbone):
         self._freeze_stages()
 
     @property
+    def block_names(self) -> List[str]:
+        """List[str]: Path of each block inside the backbone, in order."""
+        return [f'layers.{i}' for i in range(self.num_layers)]
+
+    @property
+    def block_dims(self) -> List[int]:
+        """List[int]: Width of each block."""
+        return [self.embed_dims] * self.num_layers
+
+    @property
     def patch_resolution(self) -> Tuple[int, int]:
         """Tuple[int, int]: Token grid at ``img_size``."""
         return self.token_layout(self.img_size).grid
@@ -125,8 +139,8 @@ class BaseMamba(BaseBackbone):
 
         Args:
             image_size (Tuple[int, int]): Height and width in pixels.
-            layer (int): Layer index; the same for all in a columnar model.
-                Defaults to -1.
+            layer (int): Index of a block in ``block_names``; of no account in
+                a columnar model. Defaults to -1.
 
         Returns:
             TokenLayout: Grid, extra tokens and place of the class token.
@@ -152,11 +166,11 @@ class BaseMamba(BaseBackbone):
             Tuple[Tensor, ...]: One entry per ``out_indices``, shaped as
             ``out_type`` says.
         """
-        layout = self.token_layout(x.shape[-2:])
+        layout = self.token_layout(x.shape[2:])
         x = self.drop_after_pos(self.embed(x, layout))
         outs = []
         for i, layer in enumerate(self.layers):
-            x = self._run_layer(layer, x, layout.grid)
+            x = self._run_layer(layer, x, layout.shape)
             if i in self.out_indices:
                 outs.append(self._format_output(x, layout, i))
         return tuple(outs)
@@ -174,7 +188,7 @@ class BaseMamba(BaseBackbone):
         """
 
     def _run_layer(self, layer: nn.Module, x: Tensor,
-                   grid: Tuple[int, int]) -> Tensor:
+                   grid: Tuple[int, ...]) -> Tensor:
         record = layer.direction_tap.is_recorded
         if self.with_cp and x.requires_grad:
             return checkpoint(layer, x, grid, record, use_reentrant=False)
@@ -197,8 +211,7 @@ class BaseMamba(BaseBackbone):
             return cls_token[:, 0]
         if self.out_type == 'avg_featmap':
             return patches.mean(dim=1)
-        return patches.transpose(1, 2).reshape(x.shape[0], self.embed_dims,
-                                               *layout.grid)
+        return patches.transpose(1, 2).unflatten(2, layout.shape).contiguous()
 
     def resized_pos_embed(self, layout: TokenLayout) -> Tensor:
         """Return the position embedding for a token grid.
@@ -256,8 +269,12 @@ class BaseMamba(BaseBackbone):
         for module in modules + list(self.layers)[:self.frozen_stages]:
             module.eval()
         for name, param in self.named_parameters():
-            if self.get_layer_depth(name)[0] <= self.frozen_stages:
+            if self._stage_of(name) <= self.frozen_stages:
                 param.requires_grad = False
+
+    def _stage_of(self, name: str) -> int:
+        """Return k if ``frozen_stages=k`` is the first to freeze it."""
+        return self.get_layer_depth(name)[0]
 
     def train(self, mode: bool = True) -> 'BaseMamba':
         """Set the mode, and keep frozen parts and norms frozen.
@@ -297,7 +314,7 @@ class BaseMamba(BaseBackbone):
             prefix) else None
         if name is None:
             return num_depths - 1, num_depths
-        if name.startswith(('patch_embed', 'pos_embed', 'cls_token')):
+        if name.startswith(self.stem_names):
             return 0, num_depths
         if name.startswith('layers.'):
             return int(name.split('.')[1]) + 1, num_depths

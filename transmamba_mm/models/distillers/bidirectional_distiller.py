@@ -5,7 +5,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from transmamba_mm.registry import MODELS
-from ..layers.token_layout import TokenLayout, resize_tokens
+from ..layers.token_layout import TokenLayout, resize_patches
 from ..losses import (AdaptiveCosineLoss, ReleasedCodeLoss,
                       logit_distillation_loss)
 from ..necks import ProjectionAligner
@@ -35,10 +35,11 @@ class BidirectionalDistiller(BaseModule):
             the backbone's. Defaults to None.
         directions (Sequence[str], optional): Names of the student's scan
             directions. None takes the backbone's. Defaults to None.
-        student_layers (str): Module path of a student layer, with '{}' for
-            its index. Defaults to 'backbone.layers.{}'.
-        teacher_layers (str): Module path of a teacher layer, likewise.
-            Defaults to 'backbone.layers.{}'.
+        student_layers (str | Sequence[str], optional): Module paths of the
+            student's layers, or one path with '{}' for the index. None takes
+            the backbone's. Defaults to None.
+        teacher_layers (str): Module path of a teacher layer, with '{}' for
+            the index. Defaults to 'backbone.layers.{}'.
         layer_map (str | Sequence[int]): See
             :func:`~transmamba_mm.models.distillers.map_layers`. Defaults to
             'proportional'.
@@ -76,7 +77,7 @@ class BidirectionalDistiller(BaseModule):
                  student_dims: Union[int, Sequence[int], None] = None,
                  student_depth: Optional[int] = None,
                  directions: Optional[Sequence[str]] = None,
-                 student_layers: str = 'backbone.layers.{}',
+                 student_layers: Union[str, Sequence[str], None] = None,
                  teacher_layers: str = 'backbone.layers.{}',
                  layer_map: Union[str, Sequence[int]] = 'proportional',
                  features: str = 'directions',
@@ -103,7 +104,8 @@ class BidirectionalDistiller(BaseModule):
         self.teacher_dims = teacher_dims
         self.teacher_depth = teacher_depth
         self.student_depth = student_depth
-        self.student_layers = student_layers
+        self.student_layers = _layer_paths(
+            student_layers or 'backbone.layers.{}', student_depth)
         self.teacher_layers = teacher_layers
         self.layer_map = map_layers(layer_map, student_depth, teacher_depth)
         self.logit_weight = logit_weight
@@ -131,10 +133,7 @@ class BidirectionalDistiller(BaseModule):
             List[str]: Module paths.
         """
         suffix = '.direction_tap' if self.use_directions else ''
-        names = [
-            self.student_layers.format(i) + suffix
-            for i in range(self.student_depth)
-        ]
+        names = [path + suffix for path in self.student_layers]
         if self.variant == 'released_code':
             names[-1] = final_norm
         return names + [head] * (self.logit_weight > 0)
@@ -232,7 +231,7 @@ class BidirectionalDistiller(BaseModule):
             layout.split(x)[0].mean(dim=1)
             for x, layout in zip(student, student_layouts)
         ]
-        if pooled[0].shape[-1] != self.teacher_dims:
+        if any(x.shape[-1] != self.teacher_dims for x in pooled):
             pooled = self.aligner(tuple(pooled))
             idle = 0.
         else:
@@ -262,9 +261,10 @@ def match_tokens(student: Tensor, teacher: Tensor, student_layout: TokenLayout,
                  teacher_layout: TokenLayout) -> Tuple[Tensor, Tensor]:
     """Bring two token sequences into one order and length.
 
-    The teacher's grid is resized to the student's (bilinear, our choice); the
-    class tokens are compared if both have one, and dropped if not; the
-    distillation token is dropped.
+    The teacher's grid is resized to the student's (bilinear, our choice), and
+    its frames are made as many (see :func:`resize_patches`); the class tokens
+    are compared if both have one, and dropped if not; the distillation token
+    is dropped.
 
     Args:
         student (Tensor): Shape (..., L_s, C_s).
@@ -277,13 +277,23 @@ def match_tokens(student: Tensor, teacher: Tensor, student_layout: TokenLayout,
         student's order.
     """
     patches, cls_token = teacher_layout.split(teacher)
-    patches = resize_tokens(
-        patches, teacher_layout.grid, student_layout.grid, mode='bilinear')
+    patches = resize_patches(patches, teacher_layout, student_layout)
     if student_layout.cls_index is None:
         return student, patches
     if cls_token is None:
         return student_layout.split(student)[0], patches
     return student, student_layout.join(patches, cls_token)
+
+
+def _layer_paths(layers: Union[str, Sequence[str]], depth: int) -> List[str]:
+    """Return one module path a student layer."""
+    if isinstance(layers, str):
+        return [layers.format(i) for i in range(depth)]
+    if len(layers) != depth:
+        raise ValueError(
+            f'distiller.student_layers has {len(layers)} paths, but '
+            f'distiller.student_depth is {depth}; give one path a layer.')
+    return list(layers)
 
 
 def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:

@@ -27,13 +27,14 @@ class Distillable:
 
         Args:
             distiller (dict): Config of the distiller. ``student_dims``,
-                ``student_depth`` and ``directions`` default to the
-                backbone's.
+                ``student_depth``, ``student_layers`` and ``directions``
+                default to the backbone's.
         """
         backbone = self.backbone
         known = dict(
-            student_dims=backbone.embed_dims,
-            student_depth=len(backbone.layers),
+            student_dims=backbone.block_dims,
+            student_depth=len(backbone.block_names),
+            student_layers=[f'backbone.{n}' for n in backbone.block_names],
             directions=getattr(backbone, 'direction_names', None))
         self.distiller = MODELS.build({**known, **distiller})
         self._teacher = None
@@ -107,7 +108,8 @@ class Distillable:
         """Compute the own loss once, and add the distiller's terms.
 
         Args:
-            inputs (Tensor): Images (B, C, H, W), as the student sees them.
+            inputs (Tensor): Images (B, C, H, W) or clips (B, C, T, H, W), as
+                the student sees them.
             own_loss (Callable): Computes the model's own loss dict.
 
         Returns:
@@ -126,16 +128,16 @@ class Distillable:
                 losses = own_loss()
             terms = distiller([records[n] for n in names],
                               [shown[n] for n in seen],
-                              *self._layouts(inputs.shape[-2:]))
+                              *self._layouts(inputs.shape[2:]))
         losses['loss_cls'] = distiller.task_weight * losses.pop('loss')
         losses.update({f'distill.{k}': v for k, v in terms.items()})
         return losses
 
-    def _layouts(self, image_size: Sequence[int]) -> Tuple[list, list]:
+    def _layouts(self, input_size: Sequence[int]) -> Tuple[list, list]:
         """Return student and teacher layouts, one a student layer."""
-        size = tuple(image_size)
+        size = tuple(input_size)
         layers = range(self.distiller.student_depth)
         return ([self.backbone.token_layout(size, i) for i in layers], [
-            self.teacher.token_layout(size, i)
+            self.teacher.record_layout(size, i)
             for i in self.distiller.layer_map
         ])

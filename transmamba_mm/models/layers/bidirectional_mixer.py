@@ -3,7 +3,7 @@ from typing import Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from transmamba_mm.ops import (bidirectional_orders, causal_conv1d,
+from transmamba_mm.ops import (ScanOrders, bidirectional_orders, causal_conv1d,
                                multi_direction_scan)
 from .mamba_mixer import MambaMixer, init_state_matrix, init_step_size
 
@@ -49,11 +49,27 @@ class BidirectionalMixer(MambaMixer):
         init_step_size(self.dt_proj)
         init_step_size(self.dt_proj_b)
 
-    def scan(self, inner: Tensor, gate: Tensor, grid: Tuple[int, int],
+    def scan(self, inner: Tensor, gate: Tensor, grid: Tuple[int, ...],
              record: bool) -> Tuple[Tensor, Optional[Tensor]]:
         """See :meth:`MambaMixer.scan`; the grid is not used."""
-        forward = self._direction_inputs(inner, '', reverse=False)
-        backward = self._direction_inputs(inner, '_b', reverse=True)
+        orders = bidirectional_orders(inner.shape[-1], inner.device)
+        return self.scan_in_orders(inner, gate, orders, record)
+
+    def scan_in_orders(self, inner: Tensor, gate: Tensor, orders: ScanOrders,
+                       record: bool) -> Tuple[Tensor, Optional[Tensor]]:
+        """Convolve and scan forward and backward; see :meth:`scan`.
+
+        Args:
+            inner (Tensor): Inner stream (B, E, L).
+            gate (Tensor): Gate before SiLU (B, E, L).
+            orders (ScanOrders): The order of each of the two directions.
+            record (bool): Whether the directions are returned one by one.
+
+        Returns:
+            Tuple[Tensor, Optional[Tensor]]: As :meth:`scan`.
+        """
+        forward = self._direction_inputs(inner, '', orders)
+        backward = self._direction_inputs(inner, '_b', orders)
         # x and delta (B, 2, E, L); b and c (B, 2, N, L)
         x, delta, b, c = (
             torch.stack(pair, dim=1) for pair in zip(forward, backward))
@@ -64,7 +80,7 @@ class BidirectionalMixer(MambaMixer):
             b,
             c,
             torch.stack([self.D, self.D_b]).float(),
-            orders=bidirectional_orders(inner.shape[-1], inner.device),
+            orders=orders,
             z=gate,
             delta_bias=torch.stack([self.dt_proj.bias,
                                     self.dt_proj_b.bias]).float(),
@@ -72,14 +88,28 @@ class BidirectionalMixer(MambaMixer):
             record=record,
             backend=self.scan_backend)
 
-    def _direction_inputs(self, inner: Tensor, suffix: str,
-                          reverse: bool) -> Tuple[Tensor, ...]:
-        """Return x, raw delta (B, E, L), B and C (B, N, L) in raster order."""
+    def convolve(self, inner: Tensor, suffix: str,
+                 orders: ScanOrders) -> Tensor:
+        """Apply a direction's causal convolution along its scan.
+
+        Args:
+            inner (Tensor): Inner stream (B, E, L), raster order.
+            suffix (str): '' for the forward scan, '_b' for the backward.
+            orders (ScanOrders): The order of each direction.
+
+        Returns:
+            Tensor: Shape (B, E, L), raster order.
+        """
         conv = getattr(self, 'conv1d' + suffix)
+        return causal_conv1d(
+            inner, conv.weight.squeeze(1), conv.bias, reverse=suffix == '_b')
+
+    def _direction_inputs(self, inner: Tensor, suffix: str,
+                          orders: ScanOrders) -> Tuple[Tensor, ...]:
+        """Return x, raw delta (B, E, L), B and C (B, N, L) in raster order."""
         x_proj = getattr(self, 'x_proj' + suffix)
         dt_proj = getattr(self, 'dt_proj' + suffix)
-        x = causal_conv1d(
-            inner, conv.weight.squeeze(1), conv.bias, reverse=reverse)
+        x = self.convolve(inner, suffix, orders)
         dt, b, c = x_proj(x.transpose(1, 2)).split(
             [self.dt_rank, self.d_state, self.d_state], dim=-1)
         # the scan adds the bias of dt_proj

@@ -1,4 +1,4 @@
-from typing import Tuple
+from typing import Optional, Tuple
 
 import torch
 from mmcv.cnn.bricks import DropPath
@@ -61,9 +61,27 @@ class MambaBlock(BaseModule):
         out, directions = mixer(
             self.norm(x.to(self.norm.weight.dtype)), grid, record)
         if directions is None:
-            return x + self.drop_path(out)
+            x = x + self.drop_path(out)
+            second = self.second_branch(x)
+            return x if second is None else x + second
         # one stack, so that a dropped sample is dropped in all of them
         stack = torch.cat([out.unsqueeze(0), directions]).transpose(0, 1)
         stack = self.drop_path(stack).transpose(0, 1) + x  # (1 + M, B, L, C)
+        second = self.second_branch(stack[0])
+        stack = stack if second is None else stack + second
         self.direction_tap(stack[1:])
         return stack[0]
+
+    def second_branch(self, x: Tensor) -> Optional[Tensor]:
+        """Compute what follows the mixer, if anything does.
+
+        Every direction feature gets it too (our choice), so that their mean
+        stays the block's output.
+
+        Args:
+            x (Tensor): Tokens after the mixer (B, L, C).
+
+        Returns:
+            Tensor, optional: To be added to the tokens.
+        """
+        return None

@@ -21,11 +21,13 @@ class MambaMixer(BaseModule):
     Args:
         embed_dims (int): Width C of the residual stream.
         d_state (int): State size N. Defaults to 16.
-        expand (int): Inner width over C. Defaults to 2.
+        expand (float): Inner width over C. Defaults to 2.
         dt_rank (int, optional): Rank R of the step size projection; None
             means ceil(C / 16). Defaults to None.
         bias (bool): Whether ``in_proj`` and ``out_proj`` have a bias.
             Defaults to False.
+        with_gate (bool): Whether ``in_proj`` makes a gate too. Defaults to
+            True.
         init_cfg (dict, optional): Initialisation config. Defaults to None.
     """
 
@@ -37,26 +39,31 @@ class MambaMixer(BaseModule):
     def __init__(self,
                  embed_dims: int,
                  d_state: int = 16,
-                 expand: int = 2,
+                 expand: float = 2,
                  dt_rank: Optional[int] = None,
                  bias: bool = False,
+                 with_gate: bool = True,
                  init_cfg: Optional[dict] = None) -> None:
         super().__init__(init_cfg=init_cfg)
         self.embed_dims = embed_dims
         self.d_state = d_state
-        self.d_inner = expand * embed_dims
+        self.d_inner = int(expand * embed_dims)
+        self.with_gate = with_gate
         self.dt_rank = dt_rank or math.ceil(embed_dims / 16)
-        self.in_proj = nn.Linear(embed_dims, 2 * self.d_inner, bias=bias)
+        self.in_proj = nn.Linear(
+            embed_dims, (1 + with_gate) * self.d_inner, bias=bias)
         self.out_proj = nn.Linear(self.d_inner, embed_dims, bias=bias)
 
     @abstractmethod
-    def scan(self, inner: Tensor, gate: Tensor, grid: Tuple[int, int],
+    def scan(self, inner: Tensor, gate: Optional[Tensor], grid: Tuple[int,
+                                                                      int],
              record: bool) -> Tuple[Tensor, Optional[Tensor]]:
         """Convolve, scan in every direction, gate and merge.
 
         Args:
             inner (Tensor): Inner stream (B, E, L).
-            gate (Tensor): Gate before SiLU (B, E, L).
+            gate (Tensor, optional): Gate before SiLU (B, E, L), None in a
+                mixer without gate.
             grid (Tuple[int, int]): Rows and columns of the patch tokens.
             record (bool): Whether the directions are returned one by one.
 
@@ -82,7 +89,9 @@ class MambaMixer(BaseModule):
             recorded, one output a direction (M, B, L, C), scaled so that
             their mean is the output.
         """
-        inner, gate = self.in_proj(x).transpose(1, 2).chunk(2, dim=1)
+        inner, gate = self.in_proj(x).transpose(1, 2), None
+        if self.with_gate:
+            inner, gate = inner.chunk(2, dim=1)
         merged, directions = self.scan(inner, gate, grid, record)
         out = self.out_proj(merged.transpose(1, 2))  # (B, L, C)
         if directions is None:
@@ -144,11 +153,28 @@ def init_step_size(dt_proj: nn.Linear,
         dt_max (float): Largest step size. Defaults to 0.1.
         dt_floor (float): Lower bound after sampling. Defaults to 1e-4.
     """
-    std = dt_proj.in_features**-0.5
-    nn.init.uniform_(dt_proj.weight, -std, std)
+    fill_step_size(dt_proj.weight, dt_proj.bias, dt_min, dt_max, dt_floor)
+
+
+def fill_step_size(weight: Tensor,
+                   bias: Tensor,
+                   dt_min: float = 1e-3,
+                   dt_max: float = 0.1,
+                   dt_floor: float = 1e-4) -> None:
+    """Fill weight and bias of step size projections, in place.
+
+    Args:
+        weight (Tensor): Shape (..., E, R).
+        bias (Tensor): Shape (..., E).
+        dt_min (float): Smallest step size. Defaults to 1e-3.
+        dt_max (float): Largest step size. Defaults to 0.1.
+        dt_floor (float): Lower bound after sampling. Defaults to 1e-4.
+    """
+    std = weight.shape[-1]**-0.5
+    nn.init.uniform_(weight, -std, std)
     low, high = math.log(dt_min), math.log(dt_max)
     with torch.no_grad():
-        dt = torch.empty_like(dt_proj.bias).uniform_(low, high).exp()
+        dt = torch.empty_like(bias).uniform_(low, high).exp()
         dt.clamp_(min=dt_floor)
         # inverse of softplus
-        dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))
+        bias.copy_(dt + torch.log(-torch.expm1(-dt)))

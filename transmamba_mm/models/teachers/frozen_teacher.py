@@ -1,4 +1,5 @@
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Dict, Optional, Sequence, Tuple
 
 import torch
@@ -16,6 +17,11 @@ class FrozenTeacher(nn.Module):
     is in no checkpoint, optimizer or moving average. A sub-class builds
     ``model`` and answers the questions below.
 
+    A teacher of images sees a clip frame by frame, and its features are put
+    together as those of one clip, the class tokens and logits as the mean
+    over the frames (our choice). A teacher of clips sets ``takes_clips`` and
+    gives such features itself.
+
     Args:
         model (nn.Module): The network.
         head_name (str): Path of the module whose output are the logits.
@@ -23,6 +29,9 @@ class FrozenTeacher(nn.Module):
         final_norm_name (str): Path of the norm after the last layer.
             Defaults to 'backbone.ln1'.
     """
+
+    #: Whether the model itself takes clips (B, C, T, H, W).
+    takes_clips = False
 
     def __init__(self,
                  model: nn.Module,
@@ -91,16 +100,52 @@ class FrozenTeacher(nn.Module):
         """Run the teacher and keep some outputs.
 
         Args:
-            inputs (Tensor): Images (B, C, H, W), normalised as the student
-                wants them; see :meth:`match_inputs`.
+            inputs (Tensor): Images (B, C, H, W) or clips (B, C, T, H, W),
+                normalised as the student wants them; see
+                :meth:`match_inputs`.
             names (Sequence[str]): Module paths in the teacher's model.
 
         Returns:
-            Dict[str, Tensor]: Path to output.
+            Dict[str, Tensor]: Path to output; tokens stand as
+            :meth:`record_layout` says.
         """
+        num_frames = None
+        if inputs.dim() == 5 and not self.takes_clips:
+            num_frames = inputs.shape[2]
+            inputs = inputs.transpose(1, 2).flatten(0, 1)  # (B T, C, H, W)
         with LayerRecorder(self.model, names) as records:
             self.model(self.adapt_inputs(inputs))
-        return dict(records)
+        if num_frames is None:
+            return dict(records)
+        layout = self.token_layout(tuple(inputs.shape[-2:]))
+        return {
+            name: _join_frames(x, layout, num_frames)
+            for name, x in records.items()
+        }
+
+    def record_layout(self,
+                      input_size: Tuple[int, ...],
+                      layer: int = -1) -> TokenLayout:
+        """Tell how the recorded tokens stand for an image or a clip.
+
+        Args:
+            input_size (Tuple[int, ...]): Height and width in pixels; before
+                them the number of frames, for a clip.
+            layer (int): Layer index. Defaults to -1.
+
+        Returns:
+            TokenLayout: As :meth:`token_layout`; of a clip that was seen
+            frame by frame, with its frames and at most one class token.
+        """
+        if len(input_size) == 2 or self.takes_clips:
+            return self.token_layout(input_size, layer)
+        layout = self.token_layout(input_size[1:], layer)
+        has_cls = layout.cls_index is not None
+        return replace(
+            layout,
+            num_extra_tokens=int(has_cls),
+            cls_index=0 if has_cls else None,
+            frames=input_size[0])
 
     def match_inputs(self, mean: Tensor, std: Tensor, to_rgb: bool) -> None:
         """Prepare for images that are normalised another way.
@@ -132,14 +177,28 @@ class FrozenTeacher(nn.Module):
         """Re-normalise the student's images for the teacher.
 
         Args:
-            inputs (Tensor): Images (B, C, H, W).
+            inputs (Tensor): Images (B, C, H, W) or clips (B, C, T, H, W).
 
         Returns:
-            Tensor: Images (B, C, H, W).
+            Tensor: Of the same shape.
         """
         if self._flip_channels:
             inputs = inputs.flip(1)
         if self._renormalise is not None:
-            scale, shift = (t.to(inputs) for t in self._renormalise)
+            channels = (-1, *[1] * (inputs.dim() - 2))
+            scale, shift = (
+                t.to(inputs).reshape(channels) for t in self._renormalise)
             inputs = inputs * scale + shift
         return inputs
+
+
+def _join_frames(x: Tensor, layout: TokenLayout, num_frames: int) -> Tensor:
+    """Put frames together: tokens (B T, L, C), or one vector a frame."""
+    x = x.unflatten(0, (-1, num_frames))
+    if x.dim() == 3:
+        return x.mean(dim=1)
+    patches, cls_token = layout.split(x)  # (B, T, L', C), (B, T, 1, C)
+    patches = patches.flatten(1, 2)
+    if cls_token is None:
+        return patches
+    return torch.cat([cls_token.mean(dim=1), patches], dim=1)

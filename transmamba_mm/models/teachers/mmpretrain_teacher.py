@@ -7,7 +7,7 @@ from mmpretrain.apis import get_model
 from torch import Tensor, nn
 
 from transmamba_mm.registry import MODELS
-from ..backbones.base_mamba import num_patches
+from ..backbones.base_mamba import BaseMamba, num_patches
 from ..layers.token_layout import TokenLayout
 from .frozen_teacher import FrozenTeacher
 
@@ -17,6 +17,10 @@ WHERE = 'the `teacher` of BidirectionalDistillHook in custom_hooks'
 @MODELS.register_module()
 class MMPretrainTeacher(FrozenTeacher):
     """Any MMPretrain classifier with a ViT-like backbone as the teacher.
+
+    Or with a backbone of this package whose blocks are alike: PlainMamba,
+    ViM and VideoMamba. A VideoMamba of clips teaches clips as a whole; any
+    other sees them frame by frame.
 
     Args:
         config (str | dict): Path of a config file, name of a model in
@@ -34,7 +38,10 @@ class MMPretrainTeacher(FrozenTeacher):
         model = get_model(_as_config(config))
         _check_backbone(model)
         load_teacher_weights(model, checkpoint)
-        super().__init__(model)
+        norm = getattr(model.backbone, 'final_norm_name', 'ln1')
+        super().__init__(model, final_norm_name=f'backbone.{norm}')
+        self.takes_clips = getattr(model.backbone, 'num_frames',
+                                   None) is not None
 
     @property
     def embed_dims(self) -> int:
@@ -55,6 +62,8 @@ class MMPretrainTeacher(FrozenTeacher):
                      image_size: Tuple[int, int],
                      layer: int = -1) -> TokenLayout:
         """See :meth:`FrozenTeacher.token_layout`."""
+        if isinstance(self.model.backbone, BaseMamba):
+            return self.model.backbone.token_layout(image_size, layer)
         conv = self.model.backbone.patch_embed.projection
         grid = tuple(
             num_patches(s, k, step)
@@ -72,7 +81,8 @@ def preprocessor_normalisation(
     """Read the normalisation off an MMPretrain data preprocessor.
 
     Args:
-        preprocessor (nn.Module): A ``ClsDataPreprocessor``.
+        preprocessor (nn.Module): A ``ClsDataPreprocessor``, or a
+            ``ClipDataPreprocessor``.
 
     Returns:
         Tuple[Tensor, Tensor, bool]: Mean and std (C, 1, 1), 0 and 1 if there
@@ -81,7 +91,9 @@ def preprocessor_normalisation(
     to_rgb = bool(getattr(preprocessor, 'to_rgb', False))
     if not getattr(preprocessor, '_enable_normalize', False):
         return torch.zeros(1, 1, 1), torch.ones(1, 1, 1), to_rgb
-    return preprocessor.mean, preprocessor.std, to_rgb
+    mean, std = (
+        t.reshape(-1, 1, 1) for t in (preprocessor.mean, preprocessor.std))
+    return mean, std, to_rgb
 
 
 def _as_config(config: Union[str, dict]) -> Union[str, Config]:
@@ -94,14 +106,19 @@ def _as_config(config: Union[str, dict]) -> Union[str, Config]:
 
 def _check_backbone(model: nn.Module) -> None:
     backbone = getattr(model, 'backbone', None)
+    if isinstance(backbone, BaseMamba) and backbone.block_names == [
+            f'layers.{i}' for i in range(len(backbone.layers))
+    ]:
+        return
     needed = ('layers', 'patch_embed', 'num_extra_tokens', 'ln1')
     missing = [name for name in needed if not hasattr(backbone, name)]
     if missing:
         raise ValueError(
             f'{type(backbone).__name__} cannot teach: it has no {missing}. '
             'MMPretrainTeacher takes classifiers with a ViT-like backbone '
-            '(VisionTransformer, DistilledVisionTransformer); change '
-            f'`config` in {WHERE}.')
+            '(VisionTransformer, DistilledVisionTransformer), or with '
+            'PlainMamba, VideoMamba or VisionMamba; change `config` in '
+            f'{WHERE}.')
 
 
 def load_teacher_weights(model: nn.Module, checkpoint: str) -> None:

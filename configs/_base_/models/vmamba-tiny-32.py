@@ -1,0 +1,13 @@
+# VMamba for 32-pixel images: stem strides 2 and 1, grids of 16, 8, 4 and 2
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(
+        type='transmamba_mm.VMamba', arch='tiny-32', drop_path_rate=0.0),
+    head=dict(
+        type='LinearClsHead',
+        num_classes=10,
+        in_channels=384,
+        loss=dict(
+            type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
+    ),
+)

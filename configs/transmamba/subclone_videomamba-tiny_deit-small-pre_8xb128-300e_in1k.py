@@ -1,0 +1,15 @@
+_base_ = [
+    '../_base_/models/videomamba-tiny.py',
+    '../_base_/datasets/imagenet_224.py',
+    '../_base_/schedules/adamw_8xb128-300e.py',
+    '../_base_/transmamba_runtime.py',
+]
+
+# TEACHER=path/to/weights.pth overrides it
+teacher_checkpoint = '{{$TEACHER:https://download.openmmlab.com/mmclassification/v0/deit/deit-small_pt-4xb256_in1k_20220218-9425b9bb.pth}}'  # noqa: E501
+
+custom_hooks = [
+    dict(
+        type='transmamba_mm.WeightSubcloneHook',
+        checkpoint=teacher_checkpoint),
+]

@@ -1,0 +1,6 @@
+_base_ = [
+    '../_base_/models/videomamba-tiny-32.py',
+    '../_base_/datasets/cifar10-folder_32.py',
+    '../_base_/schedules/adamw_1xb256-30e.py',
+    '../_base_/transmamba_runtime.py',
+]

@@ -1,0 +1,6 @@
+_base_ = [
+    '../_base_/models/vmamba-s1l20-b.py',
+    '../_base_/datasets/imagenet_224.py',
+    '../_base_/schedules/adamw_8xb128-300e.py',
+    '../_base_/transmamba_runtime.py',
+]

@@ -1,0 +1,56 @@
+import math
+from typing import Optional, Tuple
+
+from torch import Tensor
+
+from transmamba_mm.ops import (CLIP_SCANS, ScanOrders, causal_conv1d,
+                               clip_orders)
+from .bidirectional_mixer import BidirectionalMixer
+
+
+class ClipMixer(BidirectionalMixer):
+    """Forward and backward scan through a clip, summed, as in VideoMamba.
+
+    Paper: `VideoMamba <https://arxiv.org/abs/2403.06977>`_. Parameter names
+    are the official ones. The convolution runs along the scan, so that it
+    joins a position's frames where the scan is temporal.
+
+    Args:
+        embed_dims (int): Width C of the residual stream.
+        scan_type (str): See :func:`~transmamba_mm.ops.clip_orders`. Defaults
+            to 'spatial-first'.
+        **kwargs: Further arguments of :class:`BidirectionalMixer`.
+
+    Raises:
+        ValueError: If the scan is unknown.
+    """
+
+    def __init__(self,
+                 embed_dims: int,
+                 scan_type: str = 'spatial-first',
+                 **kwargs) -> None:
+        super().__init__(embed_dims, merge='sum', **kwargs)
+        if scan_type not in CLIP_SCANS:
+            raise ValueError(f"backbone.scan_type='{scan_type}' is unknown; "
+                             f'use one of {CLIP_SCANS}.')
+        self.scan_type = scan_type
+
+    def scan(self, inner: Tensor, gate: Tensor, grid: Tuple[int, ...],
+             record: bool) -> Tuple[Tensor, Optional[Tensor]]:
+        """See :meth:`MambaMixer.scan`; a grid of three is a clip's."""
+        frames = grid[0] if len(grid) == 3 else 1
+        patches = math.prod(grid)
+        orders = clip_orders(frames, patches // frames, self.scan_type,
+                             inner.shape[-1] - patches, inner.device)
+        return self.scan_in_orders(inner, gate, orders, record)
+
+    def convolve(self, inner: Tensor, suffix: str,
+                 orders: ScanOrders) -> Tensor:
+        """See :meth:`BidirectionalMixer.convolve`."""
+        if self.scan_type == 'spatial-first':
+            return super().convolve(inner, suffix, orders)
+        direction = int(suffix == '_b')
+        conv = getattr(self, 'conv1d' + suffix)
+        x = causal_conv1d(inner[..., orders.index[direction]],
+                          conv.weight.squeeze(1), conv.bias)
+        return x[..., orders.inverse[direction]]
