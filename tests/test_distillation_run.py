@@ -267,3 +267,34 @@ def test_distillation_lowers_its_own_loss(kind, variant, weights):
         assert all(map(math.isfinite, history))
     else:
         assert history[-1] < history[0]
+
+
+def test_backbone_of_another_package_is_named():
+    cfg = student_cfg(distiller={})
+    cfg['backbone'] = dict(type='ResNet', depth=18)
+    with pytest.raises(ValueError, match='ResNet cannot be distilled'):
+        MODELS.build(cfg)
+
+
+def test_wrong_directions_are_named():
+    with pytest.raises(ValueError, match=r"directions=\('left',\)"):
+        MODELS.build(student_cfg(distiller=dict(directions=['left'])))
+
+
+def test_hooks_run_in_their_order(tmp_path, weights):
+    """Cloned weights first, then the teacher, checkpoints last."""
+    runner = make_runner(
+        tmp_path,
+        student_cfg(distiller={}), [
+            distill_hook(weights),
+            dict(type='transmamba_mm.WeightSubcloneHook', checkpoint=weights)
+        ],
+        default_hooks=dict(
+            checkpoint=dict(type='transmamba_mm.ResumableCheckpointHook')))
+    names = [type(h).__name__ for h in runner.hooks]
+    order = [
+        names.index(n)
+        for n in ('WeightSubcloneHook', 'BidirectionalDistillHook',
+                  'ResumableCheckpointHook')
+    ]
+    assert order == sorted(order)

@@ -7,7 +7,8 @@ from mmpretrain.registry import MODELS
 SWAP = '''
 _base_ = ['mmpretrain::{base}']
 model = dict(
-    backbone=dict(_delete_=True, type='transmamba_mm.{kind}', arch='{arch}'{out}),
+    backbone=dict(
+        _delete_=True, type='transmamba_mm.{kind}', arch='{arch}'{out}),
     {neck}head=dict(in_channels={width}))
 '''
 CONFIGS = [

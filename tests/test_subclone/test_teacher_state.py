@@ -4,8 +4,9 @@ import torch
 from mmpretrain.registry import MODELS
 
 from tests.toy import vit_cfg
-from transmamba_mm.subclone import read_teacher, unwrap_state_dict
+from transmamba_mm.subclone import read_teacher
 from transmamba_mm.subclone.teacher_state import CANONICAL_NAMES
+from transmamba_mm.utils.state_dict import unwrap_state_dict
 from .toys import clone, student
 
 

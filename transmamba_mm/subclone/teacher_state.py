@@ -7,7 +7,7 @@
 Further layouts are further rows of ``READERS``.
 """
 import re
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Callable, Dict, List, Tuple
 
 from torch import Tensor
 
@@ -36,28 +36,6 @@ _MMPRETRAIN_NAMES = (
     (r'head\.(?:fc|layers\.head)\.(weight|bias)', r'head.\1'),
 )
 _MMPRETRAIN_PREFIX = r'(?:module\.)?(?:backbone\.)?'
-
-
-def unwrap_state_dict(content: Any) -> State:
-    """Take the weights out of what a checkpoint file holds.
-
-    With MMEngine's EMA hook, 'state_dict' holds the averaged weights: the
-    hook exchanges them when it saves.
-
-    Args:
-        content (Any): What the file holds: a dict of tensors, or a dict with
-            one under 'state_dict' or 'model'.
-
-    Returns:
-        Dict[str, Tensor]: The tensors by name; empty if there is none.
-    """
-    for key in ('state_dict', 'model'):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-            break
-    if not isinstance(content, dict):
-        return {}
-    return {k: v for k, v in content.items() if isinstance(v, Tensor)}
 
 
 def read_teacher(state_dict: State) -> State:

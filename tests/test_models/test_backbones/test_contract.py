@@ -66,6 +66,10 @@ def test_wrong_arguments_name_the_config_key(family):
         build(family, arch='huge')
     with pytest.raises(ValueError, match=r'backbone\.arch lacks'):
         build(family, arch=dict(embed_dims=8))
+    with pytest.raises(ValueError, match=r'unknown keys .*dstate'):
+        build(family, arch=dict(ARCH, dstate=4))
+    with pytest.raises(TypeError, match=r'backbone\.arch=None'):
+        build(family, arch=None)
     with pytest.raises(ValueError, match=r'backbone\.out_type'):
         build(family, out_type='tokens')
     with pytest.raises(ValueError, match=r'backbone\.out_indices.*3 layers'):

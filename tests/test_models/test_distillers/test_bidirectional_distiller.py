@@ -164,3 +164,39 @@ def test_wrong_token_count_is_an_error():
 def test_wrong_arguments(kwargs, message):
     with pytest.raises(ValueError, match=message):
         make(**kwargs)
+
+
+def test_each_term_belongs_to_its_direction():
+    """A teacher that equals the forward features leaves nothing to learn
+    there, and only there."""
+    distiller = make(student_dims=6)
+    torch.manual_seed(3)
+    student = [torch.randn(2, 3, 5, 6) for _ in range(2)]
+    teacher = [x[0] for x in student]
+    terms = distiller(student, teacher, [VIT] * 2, [VIT] * 2)
+    assert terms['loss_forward'].abs() < 1e-5
+    assert terms['loss_backward'] > 0.1
+
+
+def test_each_layer_meets_the_teacher_layer_of_the_map():
+    distiller = make(student_dims=6, features='block', layer_map=[1, 0])
+    assert distiller.teacher_names(
+        'n', 'head') == ['backbone.layers.1', 'backbone.layers.0']
+    teacher = [torch.randn(3, 5, 6) for _ in range(2)]
+    student = [x.clone() for x in teacher]
+    terms = distiller(student, teacher, [VIT] * 2, [VIT] * 2)
+    assert terms['loss_feat'].abs() < 1e-5
+    terms = distiller(student[::-1], teacher, [VIT] * 2, [VIT] * 2)
+    assert terms['loss_feat'] > 0.1
+
+
+@pytest.mark.parametrize('student, teacher, key', [
+    ((torch.zeros(3, 5, 4), None), torch.zeros(3, 5, 6), 'student_layers'),
+    (torch.zeros(3, 5, 8), torch.zeros(3, 5, 6), 'student_layers'),
+    (torch.zeros(3, 5, 4), torch.zeros(3, 5, 18), 'teacher_layers'),
+    (torch.zeros(3, 4), torch.zeros(3, 5, 6), 'student_layers'),
+])
+def test_records_that_are_no_features_are_named(student, teacher, key):
+    with pytest.raises(ValueError, match=key):
+        make(features='block')([student] * 2, [teacher] * 2, [VIT] * 2,
+                               [VIT] * 2)

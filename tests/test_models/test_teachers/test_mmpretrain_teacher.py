@@ -113,3 +113,24 @@ def test_backbone_that_is_no_vit(weights):
     cfg['backbone'] = dict(type='ResNet', depth=18)
     with pytest.raises(ValueError, match='ResNet cannot teach'):
         MMPretrainTeacher(cfg, weights[1])
+
+
+def test_files_that_hold_no_weights_are_named(tmp_path, weights):
+    for content in (torch.zeros(2), [1, 2], dict(state_dict=5)):
+        path = tmp_path / 'odd.pth'
+        torch.save(content, path)
+        with pytest.raises(ValueError, match='tensors missing'):
+            MMPretrainTeacher(vit_cfg(), str(path))
+
+
+def test_weights_that_are_not_finite_are_named(tmp_path, weights):
+    state = weights[0].state_dict()
+    state['head.fc.bias'] = torch.full((4, ), float('nan'))
+    torch.save(state, tmp_path / 'nan.pth')
+    with pytest.raises(ValueError, match='NaN or infinity.*head.fc.bias'):
+        MMPretrainTeacher(vit_cfg(), str(tmp_path / 'nan.pth'))
+
+
+def test_missing_config_is_named(weights):
+    with pytest.raises(FileNotFoundError, match='`config`'):
+        MMPretrainTeacher('configs/nothing.py', weights[1])

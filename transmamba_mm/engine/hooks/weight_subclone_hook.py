@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from transmamba_mm.models.layers.mamba_mixer import is_pretrained
 from transmamba_mm.registry import HOOKS
 from transmamba_mm.subclone import (SubclonePlan, SubcloneReport, read_teacher,
-                                    subclone_state_dict, unwrap_state_dict)
+                                    subclone_state_dict)
 from transmamba_mm.utils.atomic_io import atomic_write
 from transmamba_mm.utils.runner import is_fresh_start, unwrap
+from transmamba_mm.utils.state_dict import unwrap_state_dict
 
 
 @HOOKS.register_module()

@@ -89,6 +89,16 @@ class BaseMamba(BaseBackbone):
                     f'{type(self).__name__}; use {known}, or a dict with the '
                     f'keys {sorted(self.essential_keys)}.')
             return self.arch_zoo[arch.lower()]
+        if not isinstance(arch, dict):
+            raise TypeError(f'backbone.arch={arch!r} is neither a name nor a '
+                            f'dict; use {known}.')
+        allowed = self.essential_keys.union(*self.arch_zoo.values())
+        strange = set(arch) - allowed
+        if strange:
+            raise ValueError(
+                f'The dict given as backbone.arch has unknown keys '
+                f'{sorted(strange)}; {type(self).__name__} takes '
+                f'{sorted(allowed)}.')
         missing = self.essential_keys - set(arch)
         if missing:
             raise ValueError(

@@ -179,6 +179,7 @@ class BidirectionalDistiller(BaseModule):
             terms['loss_logit'] = scale * self.logit_weight * \
                 logit_distillation_loss(student_logits, teacher_logits,
                                         self.temperature)
+        self._check_features(student, teacher)
         if self.variant == 'released_code':
             features = self._released_terms(student, teacher, student_layouts,
                                             teacher_layouts)
@@ -189,6 +190,23 @@ class BidirectionalDistiller(BaseModule):
             weight = scale * self.feature_weight if 'loss' in key else 1
             terms[key] = weight * value
         return terms
+
+    def _check_features(self, student: Sequence, teacher: Sequence) -> None:
+        """Refuse records that are no features of the widths told."""
+        widths = [p.in_features for p in self.aligner.projections]
+        told = dict(
+            student_layers=(student, widths, 4 if self.use_directions else 3),
+            teacher_layers=(teacher, [self.teacher_dims] * len(teacher), 3))
+        for key, (features, dims, axes) in told.items():
+            for x, d in zip(features, dims):
+                if not isinstance(x, Tensor) or x.dim() != axes or \
+                        x.shape[-1] != d:
+                    found = tuple(x.shape) if isinstance(
+                        x, Tensor) else type(x).__name__
+                    raise ValueError(
+                        f'The layers that model.distiller.{key} names give '
+                        f'{found}, but tokens of width {d} are needed: name '
+                        'whole blocks, or leave the key out.')
 
     def idle_terms(self) -> Dict[str, Tensor]:
         """Return a zero that touches all parameters.

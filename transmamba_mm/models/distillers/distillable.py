@@ -29,14 +29,29 @@ class Distillable:
             distiller (dict): Config of the distiller. ``student_dims``,
                 ``student_depth``, ``student_layers`` and ``directions``
                 default to the backbone's.
+
+        Raises:
+            ValueError: If the backbone is none of this package, or does not
+                fit what the config says.
         """
         backbone = self.backbone
+        if not hasattr(backbone, 'block_names'):
+            raise ValueError(
+                f'{type(backbone).__name__} cannot be distilled: '
+                'model.backbone must be one of this package, such as '
+                'transmamba_mm.VisionMamba or transmamba_mm.PlainMamba.')
         known = dict(
             student_dims=backbone.block_dims,
             student_depth=len(backbone.block_names),
             student_layers=[f'backbone.{n}' for n in backbone.block_names],
-            directions=getattr(backbone, 'direction_names', None))
+            directions=backbone.direction_names)
         self.distiller = MODELS.build({**known, **distiller})
+        if self.distiller.directions != tuple(backbone.direction_names):
+            raise ValueError(
+                f'distiller.directions={self.distiller.directions}, but '
+                f'{type(backbone).__name__} scans in the directions '
+                f'{tuple(backbone.direction_names)}; leave '
+                'model.distiller.directions out.')
         self._teacher = None
         find_modules(self, self.distiller.student_names(*self._endpoints()))
 

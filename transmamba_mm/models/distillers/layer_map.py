@@ -32,9 +32,8 @@ def map_layers(kind: Union[str, Sequence[int]], student_depth: int,
             raise ValueError(
                 f"distiller.layer_map='{kind}' is unknown; use 'proportional' "
                 'or a list of one teacher layer for each student layer.')
-        return tuple(
-            -(-(i + 1) * teacher_depth // student_depth) - 1
-            for i in range(student_depth))
+        return tuple(-(-(i + 1) * teacher_depth // student_depth) - 1
+                     for i in range(student_depth))
     if len(kind) != student_depth:
         raise ValueError(
             f'distiller.layer_map has {len(kind)} entries, but the student '

@@ -1,3 +1,4 @@
+import os.path as osp
 from typing import Optional, Tuple, Union
 
 import torch
@@ -7,6 +8,7 @@ from mmpretrain.apis import get_model
 from torch import Tensor, nn
 
 from transmamba_mm.registry import MODELS
+from transmamba_mm.utils.state_dict import unwrap_state_dict
 from ..backbones.base_mamba import BaseMamba, num_patches
 from ..layers.token_layout import TokenLayout
 from .frozen_teacher import FrozenTeacher
@@ -98,6 +100,11 @@ def preprocessor_normalisation(
 
 def _as_config(config: Union[str, dict]) -> Union[str, Config]:
     if isinstance(config, str):
+        if config.endswith('.py') and not osp.isfile(config):
+            raise FileNotFoundError(
+                f"No teacher config at '{config}'; change `config` in "
+                f'{WHERE} to a config file, or to a name of MMPretrain\'s '
+                'model zoo.')
         return config
     if 'model' not in config:
         config = dict(model=config)
@@ -129,7 +136,7 @@ def load_teacher_weights(model: nn.Module, checkpoint: str) -> None:
         checkpoint (str): Weights file or URL.
 
     Raises:
-        ValueError: If a tensor is missing or of another shape.
+        ValueError: If a tensor is missing, of another shape or not finite.
         FileNotFoundError: If there is no such file.
     """
     try:
@@ -138,7 +145,10 @@ def load_teacher_weights(model: nn.Module, checkpoint: str) -> None:
         raise FileNotFoundError(
             f"No teacher weights at '{checkpoint}'; change `checkpoint` in "
             f'{WHERE}, or train the teacher first.') from error
-    state = content.get('state_dict', content)
+    state = {
+        k[len('module.'):] if k.startswith('module.') else k: v
+        for k, v in unwrap_state_dict(content).items()
+    }
     own = model.state_dict()
     missing = [k for k in own if k not in state]
     resized = [
@@ -153,5 +163,11 @@ def load_teacher_weights(model: nn.Module, checkpoint: str) -> None:
             f'{len(resized)} of another shape {resized[:4]}. A head of '
             'another shape means another number of classes; any other, '
             f'another architecture. Change `config` or `checkpoint` in '
+            f'{WHERE}.')
+    broken = [k for k in own if not state[k].isfinite().all()]
+    if broken:
+        raise ValueError(
+            f"The teacher weights '{checkpoint}' hold NaN or infinity in "
+            f'{broken[:4]}; its training failed. Change `checkpoint` in '
             f'{WHERE}.')
     model.load_state_dict(state, strict=False)
