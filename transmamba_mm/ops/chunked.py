@@ -82,11 +82,16 @@ def chunk_sizes(batch: int, channels: int, d_state: int,
     """
     elements = DEVICE_ELEMENTS
     if device.type == 'cpu':
-        elements = CACHE_ELEMENTS * torch.get_num_threads()
+        elements = CACHE_ELEMENTS * _num_threads()
     picture = max(1, channels * d_state)
     block = min(batch, max(1, elements // (MIN_STEPS * picture)))
     steps = elements // (block * picture)
     return block, min(MAX_STEPS, max(MIN_STEPS, steps))
+
+
+@torch.compiler.assume_constant_result
+def _num_threads() -> int:
+    return torch.get_num_threads()
 
 
 class _ChunkedScan(torch.autograd.Function):

@@ -134,7 +134,8 @@ def scan_groups(u: Tensor,
         if delta_bias is not None:
             delta_bias = delta_bias.expand(groups, -1)
     name = _choose(u, A.shape[-1], backend)
-    _report(name, u.device.type)
+    if not torch.compiler.is_compiling():
+        _report(name, u.device.type)
     return BACKENDS[name](u, delta, A, B, C, D, z, delta_bias, delta_softplus)
 
 
