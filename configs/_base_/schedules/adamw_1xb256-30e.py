@@ -1,21 +1,7 @@
 # Students on CIFAR-10 at 32 pixels, 30 epochs (our choice)
-optim_wrapper = dict(
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05, eps=1e-8),
-    clip_grad=dict(max_norm=1.0),
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
-        flat_decay_mult=0.0,
-        custom_keys={
-            # the state space parameters are no matrices of weights
-            '.A_log': dict(decay_mult=0.0),
-            '.A_b_log': dict(decay_mult=0.0),
-            '.dt_projs_bias': dict(decay_mult=0.0),
-            '.direction_Bs': dict(decay_mult=0.0),
-            '.cls_token': dict(decay_mult=0.0),
-            '.pos_embed': dict(decay_mult=0.0),
-            '.temporal_pos_embedding': dict(decay_mult=0.0),
-        }))
+_base_ = 'adamw_8xb128-300e.py'
+
+optim_wrapper = dict(clip_grad=dict(max_norm=1.0))
 
 param_scheduler = [
     dict(
@@ -32,9 +18,5 @@ param_scheduler = [
         convert_to_iter_based=True),
 ]
 
-train_cfg = dict(by_epoch=True, max_epochs=30, val_interval=1)
-val_cfg = dict()
-test_cfg = dict()
-
-# `--auto-scale-lr` scales the learning rate from this batch size
+train_cfg = dict(max_epochs=30)
 auto_scale_lr = dict(base_batch_size=256)
