@@ -12,7 +12,7 @@ from transmamba_mm.registry import MODELS
 from ..layers import ClipMixer, MambaBlock, TokenLayout, resize_frames
 from ..layers.mamba_mixer import is_pretrained
 from .base_mamba import BaseMamba, drop_path_rates, num_patches, pad_to_patches
-from .vision_mamba import PatchEmbed
+from .vision_mamba import PatchEmbed, VisionMamba
 
 
 @MODELS.register_module()
@@ -91,26 +91,8 @@ class VideoMamba(BaseMamba):
     direction_names = BIDIRECTIONAL_NAMES
     num_extra_tokens = 1
     stem_names = (*BaseMamba.stem_names, 'temporal_pos_embedding')
-    arch_zoo = {
-        'tiny':
-        dict(embed_dims=192, num_layers=24),
-        'small':
-        dict(embed_dims=384, num_layers=24),
-        'middle':
-        dict(embed_dims=576, num_layers=32),
-        'base':
-        dict(embed_dims=768, num_layers=24),
-        'tiny-32':
-        dict(
-            embed_dims=192,
-            num_layers=12,
-            d_state=8,
-            img_size=32,
-            patch_size=4),
-        'nano-16':
-        dict(
-            embed_dims=64, num_layers=4, d_state=4, img_size=16, patch_size=4),
-    }
+    arch_zoo = dict(
+        VisionMamba.arch_zoo, middle=dict(embed_dims=576, num_layers=32))
 
     def __init__(self,
                  arch: Union[str, dict] = 'tiny',

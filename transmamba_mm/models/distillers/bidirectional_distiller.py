@@ -22,8 +22,9 @@ class BidirectionalDistiller(BaseModule):
     Source: TransMamba, adaptive bidirectional distillation (WSAB). The total
     loss is ``beta * loss_cls + alpha * distillation + logit_weight * KL``;
     in the variant 'paper_v1' it is ``alpha * loss_cls + (1 - alpha) *
-    distillation``. The paper gives no value of a coefficient, no layer map
-    and no place of the features: all defaults here are our choice.
+    distillation``, where ``alpha * loss_cls`` stays when the distillation is
+    switched off. The paper gives no value of a coefficient, no layer map and
+    no place of the features: all defaults here are our choice.
 
     Args:
         teacher_dims (int): Width of the teacher's features.

@@ -11,6 +11,9 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+#: Rows and columns of the patch tokens; before them the frames of a clip.
+Grid = Tuple[int, ...]
+
 
 class MambaMixer(BaseModule):
     """Base of the mixers: projections in and out, and SSM initialisation.
@@ -55,8 +58,7 @@ class MambaMixer(BaseModule):
         self.out_proj = nn.Linear(self.d_inner, embed_dims, bias=bias)
 
     @abstractmethod
-    def scan(self, inner: Tensor, gate: Optional[Tensor], grid: Tuple[int,
-                                                                      int],
+    def scan(self, inner: Tensor, gate: Optional[Tensor], grid: Grid,
              record: bool) -> Tuple[Tensor, Optional[Tensor]]:
         """Convolve, scan in every direction, gate and merge.
 
@@ -74,7 +76,7 @@ class MambaMixer(BaseModule):
 
     def forward(self,
                 x: Tensor,
-                grid: Tuple[int, int],
+                grid: Grid,
                 record: bool = False) -> Tuple[Tensor, Optional[Tensor]]:
         """Mix tokens.
 

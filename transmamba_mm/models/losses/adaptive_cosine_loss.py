@@ -24,7 +24,8 @@ class AdaptiveCosineLoss(nn.Module):
     variant: the weights carry no gradient (with it, a layer that is already
     well aligned would be pushed away), cosines are clamped from below in
     numerator and denominator, and the mean is taken over the layers, so that
-    the scale does not grow with the depth.
+    the scale does not grow with the depth; with several processes, each one
+    weighs by its own batch.
 
     Args:
         variant (str): 'default', or 'paper_v1' for the literal double sum of
@@ -33,7 +34,8 @@ class AdaptiveCosineLoss(nn.Module):
         eps (float): Lower clamp of the cosines in the weights of the default
             variant. Defaults to 0.1.
         adaptive (bool): Whether layers are weighted; if not, all weights are
-            1. Defaults to True.
+            1, and 'paper_v1' is the plain sum over the layers. Defaults to
+            True.
     """
 
     def __init__(self,
