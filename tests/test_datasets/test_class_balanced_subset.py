@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from mmengine.dataset import ConcatDataset
+from mmengine.dataset import BaseDataset, ConcatDataset
 from mmpretrain.registry import DATASETS
 
 from transmamba_mm.datasets import ClassBalancedSubset
@@ -80,6 +80,23 @@ def test_broken_images_are_replaced_from_the_subset_alone(root):
     }
     for _ in range(10):
         assert set(paths(dataset)) <= chosen
+
+
+def test_a_given_dataset_is_not_changed(root):
+    dataset = DATASETS.build(subset_cfg(root)['dataset'])
+    before = len(dataset)
+    subset = ClassBalancedSubset(dataset, fraction=0.5)
+    assert len(subset) < before == len(dataset)
+
+
+def test_mmengines_lasting_memo_is_not_used(root, monkeypatch):
+    """It mixes objects up once an id is used again."""
+
+    def refuse(self, memo=None):
+        raise AssertionError('a copy was made by the lasting memo')
+
+    monkeypatch.setattr(BaseDataset, '_copy_without_annotation', refuse)
+    assert len(DATASETS.build(subset_cfg(root))) == 11
 
 
 def test_summary(root):

@@ -1,3 +1,4 @@
+import copy
 import hashlib
 import math
 from typing import Any, Dict, List, Optional, Sequence, Union
@@ -72,14 +73,15 @@ class ClassBalancedSubset:
                  seed: int = 0) -> None:
         self.fraction = _check_number('fraction', fraction, float)
         self.seed = _check_number('seed', seed, int)
-        if isinstance(dataset, dict):
+        built = isinstance(dataset, dict)
+        if built:
             dataset = MMPRETRAIN_DATASETS.build(dataset)
         if not isinstance(dataset, BaseDataset):
             raise TypeError(
                 'ClassBalancedSubset: `dataset` must be a dataset or its '
                 f'config, got {type(dataset).__name__}; put other wrappers '
                 'around ClassBalancedSubset, not inside')
-        self.dataset = dataset
+        self.dataset = dataset if built else copy.deepcopy(dataset)
         self.indices: Optional[List[int]] = None
         self.full_size = 0
         self._full_counts: Dict[int, int] = {}
@@ -100,7 +102,9 @@ class ClassBalancedSubset:
                              'check its `data_root` and `ann_file`')
         self._full_counts = _count(labels)
         self.indices = select_class_balanced(labels, self.fraction, self.seed)
-        self.dataset = self.dataset.get_subset(self.indices)
+        # In place: `get_subset` copies by a memo that MMEngine keeps for good,
+        # so that a new object may be taken for an old one with the same id.
+        self.dataset.get_subset_(self.indices)
         self._fully_initialized = True
 
     def _label(self, index: int) -> int:
