@@ -70,7 +70,8 @@ def test_released_code_uses_the_last_norm_and_pooled_blocks():
     assert distiller.student_names('backbone.norm_f', 'head') == [
         'backbone.layers.0', 'backbone.layers.1', 'backbone.norm_f'
     ]
-    assert distiller.teacher_names('backbone.ln1', 'head') == ['backbone.ln1']
+    assert distiller.teacher_names('backbone.layers.{}', 'backbone.ln1',
+                                   'head') == ['backbone.ln1']
 
 
 def test_released_code_equals_the_formula_at_equal_width():
@@ -92,7 +93,7 @@ def test_released_code_equals_the_formula_at_equal_width():
 def test_logit_term_needs_the_heads():
     distiller = make(logit_weight=0.5, features='block')
     assert distiller.student_names('n', 'head')[-1] == 'head'
-    assert distiller.teacher_names('n', 'fc')[-1] == 'fc'
+    assert distiller.teacher_names('l.{}', 'n', 'fc')[-1] == 'fc'
     student = [torch.randn(3, 5, 4)] * 2 + [torch.zeros(3, 10)]
     teacher = [torch.randn(3, 5, 6)] * 2 + [torch.randn(3, 10)]
     terms = distiller(student, teacher, [VIT] * 2, [VIT] * 2)
@@ -180,8 +181,9 @@ def test_each_term_belongs_to_its_direction():
 
 def test_each_layer_meets_the_teacher_layer_of_the_map():
     distiller = make(student_dims=6, features='block', layer_map=[1, 0])
-    assert distiller.teacher_names(
-        'n', 'head') == ['backbone.layers.1', 'backbone.layers.0']
+    assert distiller.teacher_names('backbone.layers.{}', 'n', 'head') == [
+        'backbone.layers.1', 'backbone.layers.0'
+    ]
     teacher = [torch.randn(3, 5, 6) for _ in range(2)]
     student = [x.clone() for x in teacher]
     terms = distiller(student, teacher, [VIT] * 2, [VIT] * 2)
@@ -200,3 +202,15 @@ def test_records_that_are_no_features_are_named(student, teacher, key):
     with pytest.raises(ValueError, match=key):
         make(features='block')([student] * 2, [teacher] * 2, [VIT] * 2,
                                [VIT] * 2)
+
+
+def test_directions_weigh_as_much_as_one_block():
+    teacher = [torch.randn(3, 5, 6) for _ in range(2)]
+    student = [x.clone().flip(-1) for x in teacher]
+    block = make(student_dims=6, features='block')
+    both = make(student_dims=6)
+    one = block(student, teacher, [VIT] * 2, [VIT] * 2)
+    two = both([torch.stack([x, x]) for x in student], teacher, [VIT] * 2,
+               [VIT] * 2)
+    total = sum(v for k, v in two.items() if 'loss' in k)
+    torch.testing.assert_close(total, one['loss_feat'])

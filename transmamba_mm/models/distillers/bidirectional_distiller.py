@@ -39,14 +39,17 @@ class BidirectionalDistiller(BaseModule):
         student_layers (str | Sequence[str], optional): Module paths of the
             student's layers, or one path with '{}' for the index. None takes
             the backbone's. Defaults to None.
-        teacher_layers (str): Module path of a teacher layer, with '{}' for
-            the index. Defaults to 'backbone.layers.{}'.
+        teacher_layers (str, optional): Module path of a teacher layer, with
+            '{}' for the index. None takes the teacher's ``layer_name``.
+            Defaults to None.
         layer_map (str | Sequence[int]): See
             :func:`~transmamba_mm.models.distillers.map_layers`. Defaults to
             'proportional'.
         features (str): 'directions' teaches each scan direction's output by
-            itself, and sums the terms; 'block' teaches the block's output.
-            Defaults to 'directions'.
+            itself; the terms are averaged, so that alpha means the same for
+            any number of directions (our choice), and added up in the
+            variant 'paper_v1'. 'block' teaches the block's output. Defaults
+            to 'directions'.
         variant (str): 'default', 'paper_v1' (literal double sum) or
             'released_code' (what the authors' repository computes; it takes
             the block outputs, whatever ``features`` says). Defaults to
@@ -79,7 +82,7 @@ class BidirectionalDistiller(BaseModule):
                  student_depth: Optional[int] = None,
                  directions: Optional[Sequence[str]] = None,
                  student_layers: Union[str, Sequence[str], None] = None,
-                 teacher_layers: str = 'backbone.layers.{}',
+                 teacher_layers: Optional[str] = None,
                  layer_map: Union[str, Sequence[int]] = 'proportional',
                  features: str = 'directions',
                  variant: str = 'default',
@@ -139,17 +142,21 @@ class BidirectionalDistiller(BaseModule):
             names[-1] = final_norm
         return names + [head] * (self.logit_weight > 0)
 
-    def teacher_names(self, final_norm: str, head: str) -> List[str]:
+    def teacher_names(self, layer: str, final_norm: str,
+                      head: str) -> List[str]:
         """List the teacher modules to record.
 
         Args:
+            layer (str): Path of a teacher layer, with '{}' for the index,
+                if ``teacher_layers`` is not given.
             final_norm (str): Path of the teacher's last norm.
             head (str): Path of the teacher's head.
 
         Returns:
             List[str]: Module paths.
         """
-        names = [self.teacher_layers.format(i) for i in self.layer_map]
+        layer = self.teacher_layers or layer
+        names = [layer.format(i) for i in self.layer_map]
         if self.variant == 'released_code':
             names = [final_norm]
         return names + [head] * (self.logit_weight > 0)
@@ -232,9 +239,10 @@ class BidirectionalDistiller(BaseModule):
             loss, cosines, weights = self.feature_loss(aligned, targets)
             return dict(loss_feat=loss, **self._stats(cosines, weights))
         terms, cosines, weights = {}, [], []
+        share = 1 if self.variant == 'paper_v1' else len(self.directions)
         for m, name in enumerate(self.directions):
             loss, c, w = self.feature_loss([x[m] for x in aligned], targets)
-            terms[f'loss_{name}'] = loss
+            terms[f'loss_{name}'] = loss / share
             cosines.append(c)
             weights.append(w)
         return {

@@ -1,5 +1,5 @@
 import weakref
-from typing import Callable, Dict, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from mmpretrain.registry import MODELS
 from torch import Tensor
@@ -95,10 +95,13 @@ class Distillable:
                 f'student {own}, so their logits cannot be compared: fine-'
                 'tune the teacher on these classes, change head.num_classes, '
                 'or set distiller.logit_weight=0.')
-        find_modules(
-            teacher.model,
-            distiller.teacher_names(teacher.final_norm_name,
-                                    teacher.head_name))
+        find_modules(teacher.model, self._teacher_names(teacher))
+
+    def _teacher_names(self, teacher: FrozenTeacher) -> List[str]:
+        """Return the paths of the teacher's modules to record."""
+        return self.distiller.teacher_names(teacher.layer_name,
+                                            teacher.final_norm_name,
+                                            teacher.head_name)
 
     @property
     def teacher(self) -> FrozenTeacher:
@@ -135,8 +138,7 @@ class Distillable:
         if distiller.progress == 0:
             losses, terms = own_loss(), distiller.idle_terms()
         else:
-            seen = distiller.teacher_names(teacher.final_norm_name,
-                                           teacher.head_name)
+            seen = self._teacher_names(teacher)
             shown = teacher.record(inputs, seen)
             names = distiller.student_names(*self._endpoints())
             with LayerRecorder(self, names) as records:

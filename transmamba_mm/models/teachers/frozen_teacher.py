@@ -28,6 +28,8 @@ class FrozenTeacher(nn.Module):
             Defaults to 'head'.
         final_norm_name (str): Path of the norm after the last layer.
             Defaults to 'backbone.ln1'.
+        layer_name (str): Path of a layer, with '{}' for its index. Defaults
+            to 'backbone.layers.{}'.
     """
 
     #: Whether the model itself takes clips (B, C, T, H, W).
@@ -36,11 +38,13 @@ class FrozenTeacher(nn.Module):
     def __init__(self,
                  model: nn.Module,
                  head_name: str = 'head',
-                 final_norm_name: str = 'backbone.ln1') -> None:
+                 final_norm_name: str = 'backbone.ln1',
+                 layer_name: str = 'backbone.layers.{}') -> None:
         super().__init__()
         self.model = model.requires_grad_(False)
         self.head_name = head_name
         self.final_norm_name = final_norm_name
+        self.layer_name = layer_name
         self._renormalise: Optional[Tuple[Tensor, Tensor]] = None
         self._flip_channels = False
         self.eval()
