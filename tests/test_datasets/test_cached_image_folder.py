@@ -137,6 +137,5 @@ def test_mixing_needs_no_other_data(folder):
     dict(flip_prob=1.5),
 ])
 def test_values_out_of_range_are_refused(kwargs):
-    with pytest.raises(
-            ValueError, match=f'data_preprocessor.{list(kwargs)[0]}'):
+    with pytest.raises(ValueError, match='data_preprocessor.' + [*kwargs][0]):
         preprocessor(**kwargs)

@@ -104,7 +104,7 @@ class CachedImageFolder(ImageFolderDataset):
         for i, info in enumerate(infos):
             image = self._decode_one(info)
             if images is None:
-                images = np.lib.format.open_memmap(partial, 'w+', np.uint8,
+                images = np.lib.format.open_memmap(path, 'w+', np.uint8,
                                                    (len(infos), *image.shape))
             if image.shape != images.shape[1:]:
                 raise ValueError(
