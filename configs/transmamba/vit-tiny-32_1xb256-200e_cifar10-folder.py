@@ -6,7 +6,9 @@ _base_ = [
     '../_base_/transmamba_runtime.py',
 ]
 
-# half of the batches are mixed (our choice)
+# colours and shapes vary, and half of the batches are mixed (our choice)
+data_preprocessor = dict(policy='TrivialAugmentWide')
+
 model = dict(
     train_cfg=dict(
         augments=[

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from mmpretrain.registry import DATASETS, MODELS
+from mmpretrain.structures import DataSample
 from PIL import Image
 from torch.utils.data import DataLoader
 
@@ -132,9 +133,22 @@ def test_mixing_needs_no_other_data(folder):
     torch.testing.assert_close(scores.sum(-1), torch.ones(2))
 
 
+def test_a_policy_varies_groups_of_images():
+    torch.manual_seed(0)
+    image = torch.randint(0, 255, (1, 3, 8, 8), dtype=torch.uint8)
+    samples = [DataSample().set_gt_label(torch.zeros(12, dtype=torch.long))]
+    batch = dict(inputs=image.repeat(12, 1, 1, 1), data_samples=samples)
+    augment = preprocessor(policy='TrivialAugmentWide', policy_groups=6)
+    out = augment(batch, training=True)['inputs']
+    assert torch.equal(out[::2], out[1::2])
+    assert len(out[::2].unique(dim=0)) > 3
+
+
 @pytest.mark.parametrize('kwargs', [
     dict(crop_padding=-1),
     dict(flip_prob=1.5),
+    dict(policy='Colours'),
+    dict(policy_groups=0),
 ])
 def test_values_out_of_range_are_refused(kwargs):
     with pytest.raises(ValueError, match='data_preprocessor.' + [*kwargs][0]):

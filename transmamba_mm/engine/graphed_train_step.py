@@ -111,6 +111,15 @@ class GraphedTrainStep:
         try:
             with torch.cuda.graph(graph):
                 self._step(samples, optim_wrapper)
+        except RuntimeError as error:
+            # ending the recording fails too, which hides the first error
+            reason = str(error.__context__ or error).strip().splitlines()[0]
+            raise RuntimeError(
+                'the training step cannot be recorded as a CUDA graph: '
+                f'{reason}. Often a loss looks at values on the host, as '
+                'LabelSmoothLoss does at hard labels (set '
+                'data_preprocessor.to_onehot=True). Change it, or remove '
+                'CUDAGraphHook from the hooks of the config.') from error
         finally:
             self.optimizer.found_inf = None
             for group, lr in zip(groups, told):

@@ -8,6 +8,8 @@ data_preprocessor = dict(
     mean=[125.307, 122.961, 113.8575],
     std=[51.5865, 50.847, 51.255],
     to_rgb=True,
+    # LabelSmoothLoss looks at hard labels on the host, no CUDA graph may
+    to_onehot=True,
     crop_padding=4,
     flip_prob=0.5)
 

@@ -25,7 +25,7 @@ class SpoilBatchHook(Hook):
     priority = 'LOWEST'
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        self.before = [p.clone() for p in runner.model.parameters()]
+        self.before = [p.detach().clone() for p in runner.model.parameters()]
         head = runner.model.head.fc.bias
         self.bias = head.detach().clone()
         if runner.iter == 6:

@@ -1,17 +1,19 @@
-from typing import List
+from functools import partial
+from typing import List, Optional
 
 import torch
 import torch.nn.functional as F
 from mmpretrain.models import ClsDataPreprocessor
 from mmpretrain.structures import DataSample
 from torch import Tensor
+from torchvision.transforms import v2
 
 from transmamba_mm.registry import MODELS
 
 
 @MODELS.register_module()
 class AugmentingDataPreprocessor(ClsDataPreprocessor):
-    """MMPretrain's data preprocessor, with crop and flip on the device.
+    """MMPretrain's data preprocessor, with augmentation on the device.
 
     For batches of small images that come as they are, such as those of
     ``transmamba_mm.CachedImageFolder``. Each image is shifted and flipped by
@@ -23,16 +25,28 @@ class AugmentingDataPreprocessor(ClsDataPreprocessor):
         crop_padding (int): Pixels of black border from which an image of the
             old size is cut. Defaults to 0.
         flip_prob (float): Probability of a horizontal flip. Defaults to 0.
+        policy (str, optional): A policy of torchvision for colours and
+            shapes, 'TrivialAugmentWide', 'RandAugment' or 'AutoAugment' (the
+            one of CIFAR-10). Defaults to None.
+        policy_groups (int): The policy draws once for each of so many groups
+            of images in a batch. Defaults to 16.
         **kwargs: As ``ClsDataPreprocessor``.
 
     Raises:
         ValueError: If a value is out of range.
     """
 
+    POLICIES = dict(
+        TrivialAugmentWide=v2.TrivialAugmentWide,
+        RandAugment=v2.RandAugment,
+        AutoAugment=partial(v2.AutoAugment, v2.AutoAugmentPolicy.CIFAR10))
+
     def __init__(self,
                  *args,
                  crop_padding: int = 0,
                  flip_prob: float = 0.,
+                 policy: Optional[str] = None,
+                 policy_groups: int = 16,
                  **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if crop_padding < 0:
@@ -41,44 +55,74 @@ class AugmentingDataPreprocessor(ClsDataPreprocessor):
         if not 0 <= flip_prob <= 1:
             raise ValueError(f'data_preprocessor.flip_prob={flip_prob}, but '
                              'it must lie in [0, 1].')
+        if policy is not None and policy not in self.POLICIES:
+            raise ValueError(
+                f"data_preprocessor.policy='{policy}' is unknown; use one of "
+                f'{sorted(self.POLICIES)}, or None.')
+        if policy_groups < 1:
+            raise ValueError(f'data_preprocessor.policy_groups={policy_groups}'
+                             ', but it must be at least 1.')
         self.crop_padding = crop_padding
         self.flip_prob = flip_prob
+        self.policy = policy and self.POLICIES[policy]()
+        self.policy_groups = policy_groups
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Augment and normalise a batch.
 
         Args:
-            data (dict): ``inputs`` (B, C, H, W) and ``data_samples``.
+            data (dict): ``inputs``, bytes (B, C, H, W), and
+                ``data_samples``.
             training (bool): Whether images are augmented. Defaults to False.
 
         Returns:
             dict: As ``ClsDataPreprocessor``.
         """
-        if training:
-            inputs = self.cast_data(data['inputs'])
-            if self.crop_padding:
-                inputs = random_crop(inputs, self.crop_padding)
-            if self.flip_prob:
-                inputs = random_flip(inputs, self.flip_prob)
-            data = dict(data, inputs=inputs)
-            if self.to_onehot:
-                data['data_samples'] = one_sample_an_image(
-                    data['data_samples'])
-        return super().forward(data, training)
+        if not training:
+            return super().forward(data, training)
+        samples = data['data_samples']
+        images = self._augment(self.cast_data(data['inputs']))
+        # the base class sees no labels: it would take them apart one by one
+        images = super().forward(dict(inputs=images), training)['inputs']
+        labels = torch.cat([s.gt_label for s in samples]).to(images.device)
+        if not self.to_onehot:
+            return dict(
+                inputs=images,
+                data_samples=[DataSample().set_gt_label(labels)])
+        scores = F.one_hot(labels, self.num_classes).float()
+        if self.batch_augments is not None:
+            images, scores = self.batch_augments(images, scores)
+        return dict(inputs=images, data_samples=as_samples(labels, scores))
+
+    def _augment(self, images: Tensor) -> Tensor:
+        if self.crop_padding:
+            images = random_crop(images, self.crop_padding)
+        if self.flip_prob:
+            images = random_flip(images, self.flip_prob)
+        if self.policy is not None:
+            groups = images.chunk(self.policy_groups)
+            images = torch.cat([self.policy(group) for group in groups])
+        return images
 
 
-def one_sample_an_image(samples: List[DataSample]) -> List[DataSample]:
-    """Take the labels of a batch apart, if they come in one data sample.
+def as_samples(labels: Tensor, scores: Tensor) -> List[DataSample]:
+    """Make one data sample an image.
 
     Args:
-        samples (List[DataSample]): One for the batch, or one an image.
+        labels (Tensor): Shape (B,).
+        scores (Tensor): Shape (B, K).
 
     Returns:
-        List[DataSample]: One an image.
+        List[DataSample]: B samples, which look into these tensors.
     """
-    if len(samples) > 1:
-        return samples
-    return [DataSample().set_gt_label(x) for x in samples[0].gt_label]
+    out = []
+    for label, score in zip(labels.split(1), scores):
+        sample = DataSample()
+        # the setters of DataSample check and copy: too slow for each image
+        sample.set_field(label, 'gt_label')
+        sample.set_field(score, 'gt_score')
+        out.append(sample)
+    return out
 
 
 def random_crop(images: Tensor, padding: int) -> Tensor:
