@@ -9,7 +9,8 @@ from .teacher_state import CANONICAL_NAMES
 #: Meaning of a tensor's axis: 'residual' is the residual stream, 'inner' the
 #: attention heads' channels, 'mlp' the hidden units, 'keep' all others.
 AXES = ('residual', 'inner', 'mlp', 'keep')
-KINDS = ('plain', 'tokens', 'kernel')
+KINDS = ('plain', 'tokens', 'kernel', 'scores')
+DEPTH_MAPS = ('proportional', 'first_n', 'last_n')
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,10 @@ class Rule:
         half (bool): Whether only the first half of the target's first axis
             is filled (the inner stream of ``in_proj``, not its gate); a
             mixer without gate is filled whole. Defaults to False.
-        kind (str): 'plain', 'tokens' (resized as a picture) or 'kernel'
-            (only copied if the kernel size agrees). Defaults to 'plain'.
+        kind (str): 'plain', 'tokens' (resized as a picture), 'kernel'
+            (only copied if the kernel size agrees) or 'scores' (the rows of
+            B and C in ``x_proj``, from the teacher's K and Q; the source is
+            K). Defaults to 'plain'.
     """
     target: str
     source: str
@@ -100,8 +103,17 @@ _LINEAR = _SAFE + [
         ('residual', 'inner')),
 ]
 
+_QKV_TO_SSM = _LINEAR + [
+    Rule(
+        '|'.join(
+            _MIXERS.replace('%s', name)
+            for name in ('x_proj.weight', 'x_proj_b.weight', 'x_proj_weight')),
+        'layers.{i}.k.weight', ('keep', 'inner'),
+        kind='scores')
+]
+
 #: Rules of each preset.
-PRESETS = dict(none=[], safe=_SAFE, linear=_LINEAR)
+PRESETS = dict(none=[], safe=_SAFE, linear=_LINEAR, qkv_to_ssm=_QKV_TO_SSM)
 
 
 @dataclass
@@ -120,6 +132,18 @@ class SubclonePlan:
             - 'linear': these, the inner half of ``in_proj`` from V and
               ``out_proj`` from the attention's output projection; the gate
               half keeps its own initialisation.
+            - 'qkv_to_ssm': these, and B from K and C from Q (after
+              MambaInLlama, which is about language). ``in_proj`` makes the
+              inner stream with its first half of rows and the gate with its
+              second. V fills the first rows of the inner stream: with the
+              usual expand = 2 and a teacher as wide as the student, the
+              first half of it. The rest and the gate keep their own
+              initialisation. Since B and C are projections of the convolved
+              inner stream, of the state's size, they get the best
+              factorisation of the scores Q^T K of that rank, expressed
+              through ``in_proj`` and the convolution, and scaled to the
+              norm of the rows that they replace; positions and biases of Q
+              and K are left out. The step size keeps its own.
             - 'none': nothing.
 
             Defaults to 'safe'.
@@ -132,8 +156,11 @@ class SubclonePlan:
             are cloned, and all that is no block; None means half of them,
             -1 or 'all' all. Defaults to None.
         depth_map (str | Sequence[int]): 'proportional' clones student block
-            l of N_s from teacher block floor(l * N_t / N_s); a sequence names
-            one teacher block a student block. Defaults to 'proportional'.
+            l of N_s from teacher block floor(l * N_t / N_s); 'first_n' and
+            'last_n' clone the n student blocks of the argument ``first_n``
+            from the first or the last n teacher blocks, one for one; a
+            sequence names one teacher block a student block. Defaults to
+            'proportional'.
         rescale (bool): Whether a weight whose input units are cut from d_t
             to d_s is multiplied by sqrt(d_t / d_s), which keeps the variance
             of the output. Defaults to False.
@@ -273,12 +300,10 @@ class SubclonePlan:
             ValueError: If ``depth_map`` does not fit.
         """
         if self.depth_map == 'proportional':
-            return tuple(i * teacher_depth // student_depth
-                         for i in range(student_depth))
+            return proportional_map(student_depth, teacher_depth)
         where = f'WeightSubcloneHook.depth_map={self.depth_map!r}'
         if isinstance(self.depth_map, str):
-            raise ValueError(f"{where} is unknown; use 'proportional' or one "
-                             'teacher block for each student block.')
+            return self._named_map(where, student_depth, teacher_depth)
         if len(self.depth_map) != student_depth or not all(
                 j in range(teacher_depth) for j in self.depth_map):
             raise ValueError(
@@ -286,6 +311,37 @@ class SubclonePlan:
                 f'{teacher_depth - 1}, one teacher block for each student '
                 'block.')
         return tuple(self.depth_map)
+
+    def _named_map(self, where: str, student_depth: int,
+                   teacher_depth: int) -> Tuple[int, ...]:
+        """Map one for one; blocks that are not cloned go on from there."""
+        if self.depth_map not in DEPTH_MAPS:
+            raise ValueError(f'{where} is unknown; use one of {DEPTH_MAPS}, '
+                             'or one teacher block for each student block.')
+        count = self.cloned_layers(student_depth)
+        if count > teacher_depth:
+            raise ValueError(
+                f'{where} needs {count} teacher blocks, but the teacher has '
+                f'{teacher_depth}: set WeightSubcloneHook.first_n to at most '
+                f"{teacher_depth}, or depth_map to 'proportional'.")
+        start = 0 if self.depth_map == 'first_n' else teacher_depth - count
+        return tuple(
+            min(start + i, teacher_depth - 1) for i in range(student_depth))
+
+
+def proportional_map(student_depth: int,
+                     teacher_depth: int) -> Tuple[int, ...]:
+    """Spread the blocks of a teacher over those of a student.
+
+    Args:
+        student_depth (int): Number of student blocks N_s.
+        teacher_depth (int): Number of teacher blocks N_t.
+
+    Returns:
+        Tuple[int, ...]: floor(l * N_t / N_s) for each student block l.
+    """
+    return tuple(i * teacher_depth // student_depth
+                 for i in range(student_depth))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -318,6 +374,12 @@ def _read_rule(rule: dict) -> Rule:
     if rule.kind not in KINDS:
         raise ValueError(f"{where}: kind='{rule.kind}' of '{rule.target}' "
                          f'must be one of {KINDS}.')
+    if rule.kind == 'scores' and not (rule.source.endswith('.k.weight') and
+                                      all('.x_proj' in t
+                                          for t in rule.target.split('|'))):
+        raise ValueError(
+            f"{where}: kind='scores' fills x_proj from 'layers.{{i}}.k.weight'"
+            f", not '{rule.target}' from '{rule.source}'.")
     if rule.source not in CANONICAL_NAMES:
         raise ValueError(f"{where}: no teacher has a tensor '{rule.source}'. "
                          f'{nearest(rule.source, CANONICAL_NAMES)}')

@@ -17,7 +17,8 @@ class Row:
     Args:
         tensor (str): Student tensor.
         source (str): Teacher tensor, '' if there is none.
-        action (str): 'copied', 'sliced', 'padded', 'resized' or 'skipped'.
+        action (str): 'copied', 'sliced', 'padded', 'resized', 'factorised'
+            or 'skipped'.
         taken (int): Elements that come from the teacher.
         total (int): Elements of the tensor.
         reason (str): Why it was skipped or changed.
