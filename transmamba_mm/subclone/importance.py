@@ -91,8 +91,8 @@ def residual_scores(teacher: State,
 
     Args:
         teacher (Mapping[str, Tensor]): Canonical weights.
-        pretrained (Mapping[str, Tensor], optional): Before fine-tuning. Tensors
-            of another shape are passed over. Defaults to None.
+        pretrained (Mapping[str, Tensor], optional): Before fine-tuning.
+            Tensors of another shape are passed over. Defaults to None.
 
     Returns:
         Tensor: Scores (d_t,), the mean over the tensors.
@@ -158,8 +158,8 @@ class UnitSelector:
 
     Args:
         teacher (Mapping[str, Tensor]): Canonical weights.
-        pretrained (Mapping[str, Tensor], optional): Before fine-tuning. Defaults
-            to None.
+        pretrained (Mapping[str, Tensor], optional): Before fine-tuning.
+            Defaults to None.
         num_heads (int, optional): Attention heads; None means what
             ``teacher`` says, or else one for 64 channels, or one in all if
             that does not fit. Defaults to None.

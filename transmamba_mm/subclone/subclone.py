@@ -31,14 +31,14 @@ def subclone_state_dict(
     the teacher in its leading block and keeps its own values elsewhere.
 
     Args:
-        source (Mapping[str, Tensor]): Teacher weights under canonical names, see
-            :func:`~transmamba_mm.subclone.read_teacher`.
+        source (Mapping[str, Tensor]): Teacher weights under canonical
+            names, see :func:`~transmamba_mm.subclone.read_teacher`.
         target (Dict[str, Tensor]): Student weights; the backbone's without
             prefix, the head's as 'head.*'. Not changed.
         plan (SubclonePlan): What is cloned, and how.
         layout (TokenLayout): Layout of the student's position embedding.
-        pretrained (Mapping[str, Tensor], optional): The teacher before fine-
-            tuning, for the importance of units. Defaults to None.
+        pretrained (Mapping[str, Tensor], optional): The teacher before
+            fine-tuning, for the importance of units. Defaults to None.
         activations (Mapping[str, Tensor], optional): Importance of units by
             :func:`~transmamba_mm.subclone.activation_scores`. Defaults to
             None.
