@@ -112,7 +112,8 @@ def test_a_larger_mamba_is_cut():
     for i in range(6):
         path = f'backbone.layers.{i}.mixer.'
         state[path + 'x_proj.weight'][:, kept] *= 20
-        state[path + 'conv1d.weight'][kept] *= 20
+        for part in ('conv1d.weight', 'dt_proj.weight'):
+            state[path + part][kept] *= 20
         state[path + 'dt_proj.weight'] @= torch.diag(
             torch.tensor([3., 2., 0.]))
     new, rows = fill(state, target)
