@@ -14,7 +14,7 @@ def teacher(embed_dims=32, num_layers=3, **kwargs):
     model = MODELS.build(cfg)
     for p in model.parameters():
         torch.nn.init.normal_(p)
-    return read_teacher(model.state_dict())
+    return dict(read_teacher(model.state_dict()))
 
 
 def student(kind='VisionMamba', **kwargs):

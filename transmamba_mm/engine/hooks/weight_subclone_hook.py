@@ -5,16 +5,16 @@ import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import print_log
-from mmengine.runner import CheckpointLoader, Runner
+from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from transmamba_mm.models.layers.mamba_mixer import is_pretrained
 from transmamba_mm.registry import HOOKS
-from transmamba_mm.subclone import (SubclonePlan, SubcloneReport, read_teacher,
+from transmamba_mm.subclone import (SubclonePlan, SubcloneReport, TeacherState,
+                                    compare_with_student, read_teacher,
                                     subclone_state_dict)
 from transmamba_mm.utils.atomic_io import atomic_write
 from transmamba_mm.utils.runner import is_fresh_start, unwrap
-from transmamba_mm.utils.state_dict import unwrap_state_dict
 
 
 @HOOKS.register_module()
@@ -26,8 +26,9 @@ class WeightSubcloneHook(Hook):
     tensor is logged and saved as ``subclone_report.json`` in the work dir.
 
     Args:
-        checkpoint (str): The teacher's weights; an MMPretrain ViT, DeiT or
-            distilled DeiT.
+        checkpoint (str): The teacher's weights: file, folder or URL of a
+            Transformer of MMPretrain, timm, official DeiT, Hugging Face (ViT,
+            DeiT, CLIP, BERT, LLaMA, LLaVA), open_clip or OpenAI's CLIP.
         plan (str | dict | Sequence[dict]): Preset 'safe', 'linear' or 'none',
             a dict of :class:`~transmamba_mm.subclone.SubclonePlan`'s
             arguments, or a list of rules alone. Defaults to 'safe'.
@@ -42,6 +43,8 @@ class WeightSubcloneHook(Hook):
             of the blocks. Defaults to None.
         depth_map (str | Sequence[int]): See ``SubclonePlan``. Defaults to
             'proportional'.
+        tower (str, optional): 'vision', 'text' or 'projector', if the file
+            holds several; None takes the first of these. Defaults to None.
 
     Examples:
         >>> custom_hooks = [
@@ -54,17 +57,18 @@ class WeightSubcloneHook(Hook):
 
     priority = 'HIGH'
 
-    def __init__(
-            self,
-            checkpoint: str,
-            plan: Union[str, dict, Sequence[dict]] = 'safe',
-            prefix: str = 'backbone.',
-            pretrained_checkpoint: Optional[str] = None,
-            rescale: bool = False,
-            first_n: Union[int, str, None] = None,
-            depth_map: Union[str, Sequence[int]] = 'proportional') -> None:
+    def __init__(self,
+                 checkpoint: str,
+                 plan: Union[str, dict, Sequence[dict]] = 'safe',
+                 prefix: str = 'backbone.',
+                 pretrained_checkpoint: Optional[str] = None,
+                 rescale: bool = False,
+                 first_n: Union[int, str, None] = None,
+                 depth_map: Union[str, Sequence[int]] = 'proportional',
+                 tower: Optional[str] = None) -> None:
         self.checkpoint = checkpoint
         self.pretrained_checkpoint = pretrained_checkpoint
+        self.tower = tower
         self.prefix = prefix.rstrip('.') + '.'
         self.plan = SubclonePlan.from_config(
             plan, rescale=rescale, first_n=first_n, depth_map=depth_map)
@@ -83,9 +87,10 @@ class WeightSubcloneHook(Hook):
                 'Weight subcloning: skipped, weights were loaded.',
                 logger='current')
             return
-        source = read_teacher_file(self.checkpoint, 'checkpoint')
+        source = read_teacher_file(self.checkpoint, 'checkpoint', self.tower)
+        compare_with_student(source, model)
         pretrained = self.pretrained_checkpoint and read_teacher_file(
-            self.pretrained_checkpoint, 'pretrained_checkpoint')
+            self.pretrained_checkpoint, 'pretrained_checkpoint', self.tower)
         target = {
             name: param.detach().cpu()
             for name, param in student_tensors(model, self.prefix).items()
@@ -142,37 +147,36 @@ def find_backbone(model: nn.Module, prefix: str) -> nn.Module:
     return backbone
 
 
-def read_teacher_file(path: str, key: str) -> Dict[str, Tensor]:
-    """Read a teacher's weights from a file.
+def read_teacher_file(path: str,
+                      key: str,
+                      tower: Optional[str] = None) -> TeacherState:
+    """Open a teacher's weights; tensors are read when they are used.
 
     Args:
-        path (str): File or URL.
+        path (str): File, folder or URL.
         key (str): The hook's argument that names it, for messages.
+        tower (str, optional): See
+            :func:`~transmamba_mm.subclone.read_teacher`. Defaults to None.
 
     Returns:
-        Dict[str, Tensor]: Tensors under canonical names.
+        TeacherState: Tensors under canonical names. One with NaN or infinity
+        raises a ValueError when it is used.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is damaged, not of a known Transformer, or
-            holds values that are not finite.
+        ValueError: If the file is damaged, or not of a known Transformer.
     """
     where = f'`{key}` of WeightSubcloneHook in custom_hooks'
     try:
-        content = CheckpointLoader.load_checkpoint(path, 'cpu')
-        state = read_teacher(unwrap_state_dict(content))
+        state = read_teacher(path, tower)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"No teacher weights at '{path}'; change {where}, or train the "
-            'teacher first.') from error
+            f'teacher first. {error}') from error
     except ValueError as error:
         raise ValueError(f"Cannot clone from '{path}', given as {where}: "
                          f'{error}') from error
-    broken = [k for k, v in state.items() if not v.isfinite().all()]
-    if broken:
-        raise ValueError(
-            f"The teacher weights '{path}' hold NaN or infinity in "
-            f'{broken[:4]}; its training failed. Change {where}.')
+    state.hint = f'Change {where}.'
     return state
 
 
