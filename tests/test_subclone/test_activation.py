@@ -1,6 +1,10 @@
 """Importance by mean activation."""
+import socket
+
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from mmpretrain.registry import MODELS
 
 from tests.toy import vit_cfg
@@ -21,6 +25,14 @@ def built(tmp_path):
     torch.save(model.state_dict(), tmp_path / 'vit.pth')
     teacher = MMPretrainTeacher(vit_cfg(48, 3), str(tmp_path / 'vit.pth'))
     return teacher, read_teacher(model.state_dict())
+
+
+class Text(torch.nn.Module):
+    """A teacher of text, faked: its one layer shows the words' numbers."""
+    layer_name, depth, model = 'layer{}', 1, torch.nn.Identity()
+
+    def record(self, inputs, names):
+        return {names[0]: inputs['input_ids'].float()}
 
 
 def batches(count=3):
@@ -85,14 +97,6 @@ def test_the_model_is_left_as_it_was(built):
 
 
 def test_masked_tokens_do_not_count(built):
-    """A teacher of text, faked: token 1 of each pair is padding."""
-
-    class Text(torch.nn.Module):
-        layer_name, depth, model = 'layer{}', 1, torch.nn.Identity()
-
-        def record(self, inputs, names):
-            return {names[0]: inputs['input_ids'].float()}
-
     inputs = dict(
         input_ids=torch.tensor([[[1, -3], [90, 7]]]),
         attention_mask=torch.tensor([[1, 0]]))
@@ -116,3 +120,27 @@ def test_what_cannot_be_scored(built):
         activation_scores(teacher, [batches()[0] * float('nan')], source)
     other = {k: v + 1 for k, v in source.items()}
     assert set(activation_scores(teacher, batches(), other)) == {'residual'}
+
+
+def score_a_share(rank, port, folder):
+    """What each of two processes does: other batches, of other sizes."""
+    dist.init_process_group(
+        'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
+    words = [
+        torch.tensor([[[6., 0., 0.]]]),
+        torch.tensor([[[0., 3., 3.], [0., 3., 0.]]])
+    ][rank]
+    scores = activation_scores(Text(), [dict(input_ids=words)])
+    torch.save(scores, f'{folder}/{rank}.pth')
+    dist.destroy_process_group()
+
+
+def test_all_processes_get_the_scores_of_all_data(tmp_path):
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    mp.spawn(score_a_share, (port, str(tmp_path)), nprocs=2)
+    want = torch.tensor([6., 6., 3.]).double() / 5
+    for rank in range(2):
+        scores = torch.load(tmp_path / f'{rank}.pth')
+        torch.testing.assert_close(scores['residual'], want)

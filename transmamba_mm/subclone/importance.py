@@ -21,6 +21,7 @@ _RESIDUAL_AXIS = {
     'token_embed.weight': 1,
     'pre_norm.weight': 0,
     'pre_norm.bias': 0,
+    'text_pos_embed': 2,
     'cls_token': 2,
     'pos_embed': 2,
     'norm1.weight': 0,
@@ -160,9 +161,11 @@ class UnitSelector:
         teacher (Mapping[str, Tensor]): Canonical weights.
         pretrained (Mapping[str, Tensor], optional): Before fine-tuning.
             Defaults to None.
-        num_heads (int, optional): Attention heads; None means what
-            ``teacher`` says, or else one for 64 channels, or one in all if
-            that does not fit. Defaults to None.
+        num_heads (int, optional): Attention heads; None means what a
+            teacher of text tells, and else one for 64 channels, or one in all
+            if that does not fit. (Most files of image teachers do not tell;
+            the student is to be the same whichever library wrote the file.)
+            Defaults to None.
         activations (Mapping[str, Tensor], optional): Scores of
             :func:`~transmamba_mm.subclone.activation_scores`, which go
             before those of the weights. Defaults to None.
@@ -181,8 +184,9 @@ class UnitSelector:
         self.teacher = teacher
         self.pretrained = pretrained
         self.num_heads = num_heads
-        if num_heads is None:
-            self.num_heads = getattr(teacher, 'num_heads', None)
+        info = getattr(teacher, 'info', None)
+        if num_heads is None and info is not None and info.tower == 'text':
+            self.num_heads = info.num_heads
         self.activations = activations or {}
         self._chosen: Dict[Tuple[str, str, int], Tensor] = {}
 
@@ -220,7 +224,7 @@ class UnitSelector:
         query = f'{layer}.q.weight'
         if kind not in ('k', 'v') or query not in state:
             return value
-        rows = len(state[query])
+        rows = tensor_shape(state, query)[0]
         if len(value) == rows:
             return value
         if self.num_heads is None:
@@ -285,8 +289,8 @@ def check_same_blocks(teacher: State, pretrained: State) -> None:
 
     def shapes(state: State) -> Dict[str, tuple]:
         return {
-            k: tuple(v.shape)
-            for k, v in state.items() if k.startswith('layers.')
+            k: tensor_shape(state, k)
+            for k in state if k.startswith('layers.')
         }
 
     here, there = shapes(teacher), shapes(pretrained)
@@ -298,3 +302,18 @@ def check_same_blocks(teacher: State, pretrained: State) -> None:
                 f"'{name}' is {there.get(name, 'missing')} against "
                 f"{here.get(name, 'missing')}. Give the file from which "
                 '`checkpoint` was fine-tuned, or leave it out.')
+
+
+def tensor_shape(state: State, name: str) -> Tuple[int, ...]:
+    """Tell a tensor's shape, without reading it if the state allows.
+
+    Args:
+        state (Mapping[str, Tensor]): A dict, or a ``TeacherState``.
+        name (str): Name in it.
+
+    Returns:
+        Tuple[int, ...]: The shape.
+    """
+    if hasattr(state, 'shape'):
+        return tuple(state.shape(name))
+    return tuple(state[name].shape)

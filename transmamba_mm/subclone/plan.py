@@ -165,7 +165,8 @@ class SubclonePlan:
             to d_s is multiplied by sqrt(d_t / d_s), which keeps the variance
             of the output. Defaults to False.
         num_heads (int, optional): Attention heads of the teacher, which are
-            kept whole; None means one for 64 channels. Defaults to None.
+            kept whole; None means what a teacher of text tells, and else
+            one for 64 channels. Defaults to None.
         teacher_grid (Tuple[int, int], optional): Rows and columns of the
             teacher's position embedding; None means the student's if the
             number of positions agrees, and else a square. Defaults to None.
