@@ -38,12 +38,13 @@ def test_a_map_is_read_off_the_inner_stream():
     torch.manual_seed(0)
     wanted = torch.randn(3, 8).double()
     inner = torch.randn(16, 8).double()
-    x = solve_inner(wanted, inner)
+    x, share = solve_inner(wanted, inner)
+    assert share == pytest.approx(1., abs=1e-3)
     torch.testing.assert_close(x @ inner, wanted, rtol=1e-3, atol=1e-3)
     # a kernel that only scales the own token
     kernel = torch.zeros(16, 4).double()
     kernel[:, 0] = torch.randn(16)
-    x = solve_inner(wanted, inner, kernel)
+    x, _ = solve_inner(wanted, inner, kernel)
     torch.testing.assert_close(
         x @ (kernel[:, :1] * inner), wanted, rtol=1e-2, atol=1e-2)
 
@@ -60,10 +61,13 @@ def test_the_convolution_is_allowed_for():
     def error(x):
         return (x @ u - want).norm()
 
-    x = solve_inner(wanted, inner, own_tap_first(conv.weight.detach()))
+    x, share = solve_inner(wanted, inner, own_tap_first(conv.weight.detach()))
     best = torch.linalg.lstsq(u.T, want.T).solution.T
     assert error(x) < 1.02 * error(best)
-    assert error(x) < 0.9 * error(solve_inner(wanted, inner))
+    assert error(x) < 0.9 * error(solve_inner(wanted, inner)[0])
+    assert share == pytest.approx(
+        1 - (error(x) / want.norm()).item()**2, abs=0.05)
+    assert 0.1 < share < 0.9
 
 
 def test_the_own_token_has_the_last_or_the_middle_tap():

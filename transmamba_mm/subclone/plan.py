@@ -4,13 +4,13 @@ import re
 from dataclasses import dataclass, field, fields
 from typing import Any, Iterable, List, Optional, Sequence, Tuple, Union
 
+from .depth_map import map_depth
 from .teacher_state import CANONICAL_NAMES
 
 #: Meaning of a tensor's axis: 'residual' is the residual stream, 'inner' the
 #: attention heads' channels, 'mlp' the hidden units, 'keep' all others.
 AXES = ('residual', 'inner', 'mlp', 'keep')
 KINDS = ('plain', 'tokens', 'kernel', 'scores')
-DEPTH_MAPS = ('proportional', 'first_n', 'last_n')
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,9 @@ class SubclonePlan:
               factorisation of the scores Q^T K of that rank, expressed
               through ``in_proj`` and the convolution, and scaled to the
               norm of the rows that they replace; positions and biases of Q
-              and K are left out. The step size keeps its own.
+              and K are left out. The step size keeps its own. A large
+              kernel hides the tokens from B and C, as PlainMamba's of 7 x 7
+              does at first; the report says how much is seen.
             - 'none': nothing.
 
             Defaults to 'safe'.
@@ -300,49 +302,8 @@ class SubclonePlan:
         Raises:
             ValueError: If ``depth_map`` does not fit.
         """
-        if self.depth_map == 'proportional':
-            return proportional_map(student_depth, teacher_depth)
-        where = f'WeightSubcloneHook.depth_map={self.depth_map!r}'
-        if isinstance(self.depth_map, str):
-            return self._named_map(where, student_depth, teacher_depth)
-        if len(self.depth_map) != student_depth or not all(
-                j in range(teacher_depth) for j in self.depth_map):
-            raise ValueError(
-                f'{where} must hold {student_depth} numbers from 0 to '
-                f'{teacher_depth - 1}, one teacher block for each student '
-                'block.')
-        return tuple(self.depth_map)
-
-    def _named_map(self, where: str, student_depth: int,
-                   teacher_depth: int) -> Tuple[int, ...]:
-        """Map one for one; blocks that are not cloned go on from there."""
-        if self.depth_map not in DEPTH_MAPS:
-            raise ValueError(f'{where} is unknown; use one of {DEPTH_MAPS}, '
-                             'or one teacher block for each student block.')
-        count = self.cloned_layers(student_depth)
-        if count > teacher_depth:
-            raise ValueError(
-                f'{where} needs {count} teacher blocks, but the teacher has '
-                f'{teacher_depth}: set WeightSubcloneHook.first_n to at most '
-                f"{teacher_depth}, or depth_map to 'proportional'.")
-        start = 0 if self.depth_map == 'first_n' else teacher_depth - count
-        return tuple(
-            min(start + i, teacher_depth - 1) for i in range(student_depth))
-
-
-def proportional_map(student_depth: int,
-                     teacher_depth: int) -> Tuple[int, ...]:
-    """Spread the blocks of a teacher over those of a student.
-
-    Args:
-        student_depth (int): Number of student blocks N_s.
-        teacher_depth (int): Number of teacher blocks N_t.
-
-    Returns:
-        Tuple[int, ...]: floor(l * N_t / N_s) for each student block l.
-    """
-    return tuple(i * teacher_depth // student_depth
-                 for i in range(student_depth))
+        return map_depth(self.depth_map, student_depth, teacher_depth,
+                         self.cloned_layers(student_depth))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -39,7 +39,7 @@ def score_factors(query: Tensor, key: Tensor,
 
 def solve_inner(wanted: Tensor,
                 inner: Tensor,
-                kernel: Optional[Tensor] = None) -> Tensor:
+                kernel: Optional[Tensor] = None) -> Tuple[Tensor, float]:
     """Express a map of the block's input as one of its convolved stream.
 
     The state space model reads not the block's input h, but what the inner
@@ -56,7 +56,9 @@ def solve_inner(wanted: Tensor,
             None.
 
     Returns:
-        Tensor: X, shape (N, E), float64.
+        Tuple[Tensor, float]: X, shape (N, E), float64, and the share of the
+        variance of T h that it explains: all, without a convolution, if W
+        has rank d; the less, the more other tokens the kernel mixes in.
     """
     wanted, inner = wanted.double(), inner.double()
     if kernel is None:
@@ -66,7 +68,9 @@ def solve_inner(wanted: Tensor,
     ridge = 1e-6 * gram.diagonal().mean().clamp(min=1e-12)
     gram.diagonal().add_(ridge)
     cross = (wanted @ inner.T) * kernel[:, 0]
-    return torch.linalg.solve(gram, cross.T).T
+    out = torch.linalg.solve(gram, cross.T).T
+    share = (out * cross).sum() / wanted.square().sum().clamp(min=1e-300)
+    return out, share.item()
 
 
 def own_tap_first(weight: Tensor) -> Tensor:

@@ -9,8 +9,9 @@ from typing import Dict, List, Mapping, Optional, Tuple
 import torch
 from torch import Tensor
 
+from .depth_map import proportional_map
 from .importance import best_units, unit_scores
-from .plan import nearest, proportional_map
+from .plan import nearest
 from .report import Row, SubcloneReport
 from .teacher_state import block_numbers, num_layers
 

@@ -3,6 +3,7 @@ import math
 from typing import Dict, Mapping, Optional, Tuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..models.layers.token_layout import TokenLayout, resize_tokens
@@ -139,7 +140,7 @@ class _Subcloner:
             row.reason = 'no queries, or no state matrix, beside it'
             return None
         size, out = states[0], tensor.detach().clone()
-        ways, kept = self._score_maps(row, query, size, tensor.shape[-1])
+        ways = self._score_maps(row, query, size, tensor.shape[-1])
         for rows in out.view(-1, *out.shape[-2:]):
             for first, way in zip((-2 * size, -size), ways):
                 # a narrow width gives fewer rows than the state has
@@ -149,12 +150,10 @@ class _Subcloner:
                 own.copy_(way)
                 row.taken += own.numel()
         row.action = 'factorised'
-        row.note(f'B from K, C from Q: rank {size} keeps {100 * kept:.1f} % '
-                 'of the squared scores; the step size is kept')
         return out
 
     def _score_maps(self, row: Row, query: str, size: int,
-                    width: int) -> Tuple[Tuple[Tensor, Tensor], float]:
+                    width: int) -> Tuple[Tensor, Tensor]:
         """Return the maps of B and C from the convolved inner stream."""
         prefix, _, name = row.tensor.partition('x_proj')
         inner = self._clone_beside(prefix + 'in_proj.weight')[:width]
@@ -162,18 +161,22 @@ class _Subcloner:
         maps = []
         for source in (query, row.source):
             value = self.units.tensor(source).detach()
-            units = self.units.choose('residual', '', room)
-            maps.append(
-                value.index_select(1, units) if value.shape[1] >
-                room else torch.nn.functional.pad(value, (0, room -
-                                                          value.shape[1])))
-        b, c, kept = score_factors(*maps, size)
+            if value.shape[1] > room:
+                units = self.units.choose('residual', '', room)
+                value = value.index_select(1, units)
+            maps.append(F.pad(value, (0, room - value.shape[1])))
+        *factors, kept = score_factors(*maps, size)
         suffix = '_b' if name.startswith('_b.') else ''
         kernels = (f'{prefix}conv1d{suffix}.weight', f'{prefix}conv2d.weight')
         kernel = next((own_tap_first(self.target[k]).detach()
                        for k in kernels if k in self.target), None)
-        return (solve_inner(b, inner, kernel), solve_inner(c, inner,
-                                                           kernel)), kept
+        (b, seen_b), (c, seen_c) = (
+            solve_inner(f, inner, kernel) for f in factors)
+        row.reason = (
+            f'B from K, C from Q: rank {size} keeps {100 * kept:.1f} % of the '
+            f'squared scores, of whose factors the convolved stream shows '
+            f'{50 * (seen_b + seen_c):.1f} %; the step size is kept')
+        return b, c
 
     def _clone_beside(self, name: str) -> Tensor:
         """Return what another tensor of the student will be."""

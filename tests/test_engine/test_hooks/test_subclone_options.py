@@ -100,7 +100,7 @@ def test_the_teacher_of_the_distillation_is_found(tmp_path, teacher_file):
     runner.train()
     log = next((tmp_path / 'run').glob('*/*.log')).read_text()
     assert 'scored by mean activation over 4 batches' in log
-    assert '6 sets of hidden units' in log
+    assert '6 sets of attention channels' in log
     runner = make_runner(tmp_path / 'other', student_cfg(), hooks[:1])
     with pytest.raises(ValueError, match='set `teacher` of the hook'):
         cloned(runner, hooks[0])
@@ -169,3 +169,14 @@ def test_no_data_to_score_on(tmp_path, teacher_file):
     model = MODELS.build(student_cfg())
     with pytest.raises(ValueError, match='`train_dataloader`.*None'):
         HOOKS.build(hook).clone(model)
+
+
+def test_another_teacher_cannot_score(tmp_path, teacher_file):
+    model = MODELS.build(vit_cfg(48, 2))
+    torch.save(model.state_dict(), tmp_path / 'short.pth')
+    hook = hook_cfg(
+        str(tmp_path / 'short.pth'),
+        importance='activation',
+        teacher=teacher_cfg(teacher_file))
+    with pytest.raises(ValueError, match='2 layers of width 48.*3 of width'):
+        HOOKS.build(hook).clone(MODELS.build(student_cfg()))

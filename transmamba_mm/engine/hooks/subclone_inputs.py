@@ -3,7 +3,10 @@ from typing import Dict, Optional
 
 from torch import Tensor
 
-from transmamba_mm.subclone import TeacherState, read_mamba, read_teacher
+from transmamba_mm.models.teachers import FrozenTeacher
+from transmamba_mm.subclone import (TeacherState, num_layers, read_mamba,
+                                    read_teacher)
+from transmamba_mm.subclone.importance import tensor_shape
 from transmamba_mm.utils.weight_files import open_weights
 
 IMPORTANCE = ('change', 'magnitude', 'activation')
@@ -60,6 +63,27 @@ def find_teacher_config(cfg: dict) -> dict:
         '`teacher` of the hook in custom_hooks, such as '
         "dict(type='transmamba_mm.MMPretrainTeacher', config=..., "
         'checkpoint=...).')
+
+
+def check_scoring_teacher(teacher: FrozenTeacher,
+                          source: TeacherState) -> None:
+    """Check that the units that are scored are those that are cloned.
+
+    Args:
+        teacher (FrozenTeacher): The teacher that is run.
+        source (TeacherState): The weights that are cloned.
+
+    Raises:
+        ValueError: If depth or width differ.
+    """
+    width = tensor_shape(source, 'layers.0.norm1.weight')[0]
+    found = (num_layers(source), width)
+    if found != (teacher.depth, teacher.embed_dims):
+        raise ValueError(
+            f'`checkpoint` of WeightSubcloneHook has {found[0]} layers of '
+            f'width {width}, but the teacher that is run to score its units '
+            f'has {teacher.depth} of width {teacher.embed_dims}: give both '
+            'the same weights, in `checkpoint` and in `teacher` of the hook.')
 
 
 def read_teacher_file(path: str,

@@ -18,8 +18,9 @@ from transmamba_mm.subclone import (SubclonePlan, SubcloneReport, TeacherState,
 from transmamba_mm.utils.atomic_io import atomic_write
 from transmamba_mm.utils.runner import is_fresh_start, unwrap
 from transmamba_mm.utils.training_batches import training_batches
-from .subclone_inputs import (check_importance, find_teacher_config,
-                              read_mamba_file, read_teacher_file)
+from .subclone_inputs import (check_importance, check_scoring_teacher,
+                              find_teacher_config, read_mamba_file,
+                              read_teacher_file)
 
 
 @HOOKS.register_module()
@@ -183,16 +184,17 @@ class WeightSubcloneHook(Hook):
         """Run the teacher on a few batches of the training data."""
         teacher_cfg = self.teacher or find_teacher_config(cfg)
         teacher = MODELS.build(teacher_cfg).to(next(model.parameters()).device)
+        check_scoring_teacher(teacher, source)
         teacher.match_inputs(
             *preprocessor_normalisation(model.data_preprocessor))
         batches = training_batches(model, cfg.get('train_dataloader'),
                                    self.importance_batches, seed)
         scores = activation_scores(teacher, batches, source)
-        hidden = len(scores) - 1
         print_log(
             'Weight subcloning: the units are scored by mean activation over '
             f'{self.importance_batches} batches, the residual stream and '
-            f'{hidden} sets of hidden units; others by their weights.',
+            f'{len(scores) - 1} sets of attention channels and hidden units; '
+            'any others by their weights.',
             logger='current')
         return scores
 
