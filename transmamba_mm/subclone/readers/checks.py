@@ -57,6 +57,24 @@ def _quantised(method: str, sign: str) -> str:
             'they were made from.')
 
 
+def check_family(weights: WeightFile, dialect: Dialect) -> None:
+    """Refuse models that share another one's names, but not its blocks.
+
+    Args:
+        weights (WeightFile): The file.
+        dialect (Dialect): Its dialect.
+
+    Raises:
+        ValueError: If it is known to be such a model.
+    """
+    kind = str(weights.configs.get('config.json', {}).get('model_type', ''))
+    if dialect.name == 'LLaMA' and kind.startswith('gemma'):
+        raise ValueError(
+            f"The weights are of a '{kind}' model: it has the names of LLaMA, "
+            'but its norms multiply by 1 + weight, and its embeddings are '
+            'scaled. Take a teacher of the LLaMA, Mistral or Qwen2 kind.')
+
+
 def check_blocks(entries: Dict[str, Entry], dialect: Dialect,
                  tower: str) -> None:
     """Check that every block is there, and whole.

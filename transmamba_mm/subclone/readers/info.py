@@ -61,8 +61,15 @@ def teacher_info(dialect: str, tower: str, towers: Tuple[str, ...],
 
 
 def _from_hugging_face(config: dict, dialect: str, tower: str) -> dict:
-    """Read ``config.json``, whose towers may have a dict of their own."""
-    config = {**config, **(config.get(f'{tower}_config') or {})}
+    """Read ``config.json``, whose towers may have a dict of their own.
+
+    In the files of LLaVA's authors it is the language model's.
+    """
+    own = config.get(f'{tower}_config')
+    if isinstance(own, dict):
+        config = own
+    elif dialect == 'LLaVA' and tower != 'text':
+        return {}
     activation, heads = _LEFT_OUT.get((dialect, tower), (None, None))
     heads = config.get('num_attention_heads', heads)
     return dict(

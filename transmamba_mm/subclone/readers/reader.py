@@ -10,9 +10,10 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from transmamba_mm.utils.weight_files import WeightFile, open_weights
-from ..teacher_state import Entry, TeacherState
+from ..teacher_state import CANONICAL_NAMES, Entry, TeacherState
 from .bert import BERT
-from .checks import check_blocks, check_dtypes, check_plain, check_surplus
+from .checks import (check_blocks, check_dtypes, check_family, check_plain,
+                     check_surplus)
 from .dialect import Dialect
 from .hf_clip import HF_CLIP
 from .hf_vit import HF_VIT
@@ -56,6 +57,7 @@ def read_teacher(source: Union[str, Mapping],
     weights = open_weights(source)
     check_plain(weights)
     dialect, towers = _recognise(weights)
+    check_family(weights, dialect)
     name = _choose(tower, dialect, towers)
     entries = towers[name]
     if name != 'projector':
@@ -65,7 +67,7 @@ def read_teacher(source: Union[str, Mapping],
     _tie_head(entries, weights, dialect)
     _pad_positions(entries, weights)
     return TeacherState(
-        weights, entries,
+        weights, dict(sorted(entries.items(), key=_rank)),
         teacher_info(dialect.name, name, tuple(towers), weights))
 
 
@@ -132,6 +134,18 @@ def _tie_head(entries: Dict[str, Entry], weights: WeightFile,
     words = entries.get('token_embed.weight')
     if tied and words is not None and 'model.' in words.key:
         entries['head.weight'] = words
+
+
+def _rank(item: Tuple[str, Entry]) -> Tuple[int, int]:
+    """Order tensors alike for all dialects, block by block.
+
+    Sums over them are then equal to the last bit.
+    """
+    name, block = item[0], re.match(r'layers\.(\d+)', item[0])
+    if block is None:
+        return -1, CANONICAL_NAMES.index(name)
+    name = name.replace(block.group(), 'layers.{i}')
+    return int(block.group(1)), CANONICAL_NAMES.index(name)
 
 
 def _pad_positions(entries: Dict[str, Entry], weights: WeightFile) -> None:
