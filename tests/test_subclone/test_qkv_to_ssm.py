@@ -89,6 +89,11 @@ def test_what_cannot_be_factorised_is_said():
     assert name.format(0) in new
     assert 'no queries' in rows[name.format(1)].reason
     assert 'beyond the first 2' in rows[name.format(2)].reason
+    source['layers.0.q.weight'].zero_()
+    new, rows, _ = clone(source, target, PLAN)
+    assert 'are zero' in rows[name.format(0)].reason
+    assert name.format(0) not in new
+    source = teacher()
     new, rows, _ = clone(source, target, dict(preset=PLAN, exclude='x_proj_b'))
     assert rows['layers.0.mixer.x_proj_b.weight'].action == 'skipped'
     assert name.format(0) in new

@@ -25,6 +25,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--plan', choices=PRESETS, help="preset, instead of the config's plan")
     parser.add_argument(
+        '--tower',
+        help="'vision' or 'text', of a teacher's file that holds several")
+    parser.add_argument(
         '--out',
         help='JSON file to write; default: subclone_plan.json in the work '
         'folder of the config')
@@ -46,8 +49,9 @@ def hook_config(cfg: Config, args: argparse.Namespace) -> dict:
     hook = dict(own or {}, type=f'transmamba_mm.{HOOK}')
     if args.teacher is not None:
         hook['checkpoint'] = args.teacher
-    if args.plan is not None:
-        hook['plan'] = args.plan
+    for key in ('plan', 'tower'):
+        if getattr(args, key) is not None:
+            hook[key] = getattr(args, key)
     if not hook.get('checkpoint'):
         raise SystemExit(f'Name the teacher: the config has no {HOOK} with '
                          'a `checkpoint`.')

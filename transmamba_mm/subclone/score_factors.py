@@ -68,7 +68,8 @@ def solve_inner(wanted: Tensor,
     ridge = 1e-6 * gram.diagonal().mean().clamp(min=1e-12)
     gram.diagonal().add_(ridge)
     cross = (wanted @ inner.T) * kernel[:, 0]
-    out = torch.linalg.solve(gram, cross.T).T
+    factor = torch.linalg.cholesky(gram)
+    out = torch.cholesky_solve(cross.T, factor).T
     share = (out * cross).sum() / wanted.square().sum().clamp(min=1e-300)
     return out, share.item()
 

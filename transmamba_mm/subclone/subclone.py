@@ -76,6 +76,7 @@ class _Subcloner:
         self.plan = plan
         self.layout = layout
         self.units = units
+        self._known_factors: Dict[tuple, tuple] = {}
         self.blocks = plan.block_map(depth, num_layers(source))
         self.limit = plan.cloned_layers(depth)
 
@@ -141,6 +142,9 @@ class _Subcloner:
             return None
         size, out = states[0], tensor.detach().clone()
         ways = self._score_maps(row, query, size, tensor.shape[-1])
+        if not all(way.any() for way in ways):
+            row.reason = "the teacher's scores are zero"
+            return None
         for rows in out.view(-1, *out.shape[-2:]):
             for first, way in zip((-2 * size, -size), ways):
                 # a narrow width gives fewer rows than the state has
@@ -158,25 +162,32 @@ class _Subcloner:
         prefix, _, name = row.tensor.partition('x_proj')
         inner = self._clone_beside(prefix + 'in_proj.weight')[:width]
         room = inner.shape[1]
-        maps = []
-        for source in (query, row.source):
-            value = self.units.tensor(source).detach()
-            if value.shape[1] > room:
-                units = self.units.choose('residual', '', room)
-                value = value.index_select(1, units)
-            maps.append(F.pad(value, (0, room - value.shape[1])))
-        *factors, kept = score_factors(*maps, size)
+        *factors, kept = self._factors(query, row.source, room, size)
         suffix = '_b' if name.startswith('_b.') else ''
         kernels = (f'{prefix}conv1d{suffix}.weight', f'{prefix}conv2d.weight')
         kernel = next((own_tap_first(self.target[k]).detach()
                        for k in kernels if k in self.target), None)
-        (b, seen_b), (c, seen_c) = (
-            solve_inner(f, inner, kernel) for f in factors)
+        both, seen = solve_inner(torch.cat(factors), inner, kernel)
         row.reason = (
             f'B from K, C from Q: rank {size} keeps {100 * kept:.1f} % of the '
             f'squared scores, of whose factors the convolved stream shows '
-            f'{50 * (seen_b + seen_c):.1f} %; the step size is kept')
-        return b, c
+            f'{100 * seen:.1f} %; the step size is kept')
+        return both.chunk(2)
+
+    def _factors(self, query: str, key: str, room: int,
+                 size: int) -> Tuple[Tensor, Tensor, float]:
+        """Factorise a layer's scores, once for all directions."""
+        call = (key, room, size)
+        if call not in self._known_factors:
+            maps = []
+            for name in (query, key):
+                value = self.units.tensor(name).detach()
+                if value.shape[1] > room:
+                    units = self.units.choose('residual', '', room)
+                    value = value.index_select(1, units)
+                maps.append(F.pad(value, (0, room - value.shape[1])))
+            self._known_factors[call] = score_factors(*maps, size)
+        return self._known_factors[call]
 
     def _clone_beside(self, name: str) -> Tensor:
         """Return what another tensor of the student will be."""
