@@ -96,6 +96,16 @@ def test_the_model_is_left_as_it_was(built):
                    for m in teacher.modules())
 
 
+def test_layers_with_equal_weights_are_told_apart(built):
+    teacher, source = built
+    teacher.model.backbone.layers[2].attn.proj.weight.data.copy_(
+        source['layers.0.o.weight'])
+    source['layers.2.o.weight'] = source['layers.0.o.weight']
+    scores = activation_scores(teacher, batches(), source)
+    assert not torch.allclose(scores['layers.0.inner'],
+                              scores['layers.2.inner'])
+
+
 def test_masked_tokens_do_not_count(built):
     inputs = dict(
         input_ids=torch.tensor([[[1, -3], [90, 7]]]),

@@ -61,8 +61,8 @@ def test_norms_and_the_step_size_stay():
 
 def test_each_direction_allows_for_its_own_convolution():
     new, _, _ = clone(teacher(), student(), PLAN)
-    a, b = (new[f'layers.0.mixer.x_proj{s}.weight'][-8:] for s in ('', '_b'))
-    assert not torch.allclose(a, b, atol=1e-4)
+    a, b = (new[f'layers.0.mixer.x_proj{s}.weight'][-4:] for s in ('', '_b'))
+    assert not torch.allclose(a / a.norm(), b / b.norm(), atol=1e-2)
 
 
 def test_other_families_and_widths():
