@@ -98,6 +98,7 @@ def test_the_model_is_left_as_it_was(built):
 
 def test_layers_with_equal_weights_are_told_apart(built):
     teacher, source = built
+    source = dict(source)
     teacher.model.backbone.layers[2].attn.proj.weight.data.copy_(
         source['layers.0.o.weight'])
     source['layers.2.o.weight'] = source['layers.0.o.weight']
