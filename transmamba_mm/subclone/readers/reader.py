@@ -106,7 +106,7 @@ def _choose(tower: Optional[str], dialect: Dialect, towers: Dict[str,
     """Tell which tower is read."""
     found = list(towers)
     if tower is None:
-        if found != ['vision']:
+        if found[0] != dialect.towers[0].name or len(found) > 1:
             print_log(
                 f"Tower '{found[0]}' of the {dialect.name} teacher is read, "
                 f'which holds {found}. Choose with `tower`.',
