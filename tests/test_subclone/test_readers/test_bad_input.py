@@ -4,12 +4,13 @@ import logging
 
 import pytest
 import torch
-import transformers
 from mmengine.logging import MMLogger
 
 from transmamba_mm.subclone import read_teacher
 from . import vits
 from .test_language import llama
+
+transformers = vits.transformers
 
 
 @pytest.fixture

@@ -1,12 +1,13 @@
 """What the reader gives is enough to compute what the library computes."""
 import pytest
 import torch
-import transformers
 
 from transmamba_mm.subclone import read_teacher
 from . import vits
 from .forward import Forward
 from .test_language import SMALL, llama, llava
+
+transformers = vits.transformers
 
 
 def images():
