@@ -130,9 +130,14 @@ def test_folder_without_a_clear_file(tmp_path):
 def test_files_that_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match='nowhere'):
         open_weights(tmp_path / 'nowhere.safetensors')
+    with pytest.raises(FileNotFoundError, match='someone/vit.*hub.*folder'):
+        open_weights('someone/vit')
     path = tmp_path / 'code.pth'
     torch.save(dict(a=os.system), path)
     with pytest.raises(ValueError, match='would run code'):
+        open_weights(path)
+    torch.jit.script(torch.nn.Linear(2, 2)).save(path)
+    with pytest.raises(ValueError, match='code.pth.*TorchScript.*torch.save'):
         open_weights(path)
     for name in ('llm.gguf', 'llm.pth'):
         (tmp_path / name).write_bytes(b'GGUF' + bytes(20))

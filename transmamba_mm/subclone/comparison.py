@@ -32,7 +32,7 @@ def compare_with_student(teacher: TeacherState, model: nn.Module) -> List[str]:
     info = getattr(teacher, 'info', TeacherInfo())
     notes = [
         note for note in (_activation(info, model), _pixels(info, model),
-                          _norms(info)) if note
+                          _norms(info), _extras(teacher)) if note
     ]
     for note in notes:
         print_log(f'Weight subcloning: {note}', logger='current', level=30)
@@ -44,7 +44,8 @@ def _activation(info: TeacherInfo, model: nn.Module) -> Optional[str]:
     own = next((_ACTIVATIONS[type(layer)] for mlp in mlps
                 for layer in mlp.modules() if type(layer) in _ACTIVATIONS),
                None)
-    if own is None or own == info.activation:
+    theirs = info.activation or ''
+    if own is None or own == ('gelu' if theirs.startswith('gelu') else theirs):
         return None
     if info.activation is None:
         return (f"the student's MLPs use '{own}', and the teacher's file does "
@@ -76,3 +77,20 @@ def _norms(info: TeacherInfo) -> Optional[str]:
     return (f"the {info.dialect} teacher's norms come after attention and "
             "MLP, the student's before; `exclude=['norm']` in the plan "
             'leaves the norms alone.')
+
+
+def _extras(teacher: TeacherState) -> Optional[str]:
+    """Name what comes between the teacher's tensors, but not the student's."""
+    extras = [
+        text for name, text in (('pre_norm.weight',
+                                 'a norm between embeddings and blocks'),
+                                ('layers.0.scale1',
+                                 'factors on the output of its attention'),
+                                ('layers.0.scale2',
+                                 'factors on the output of its MLPs'))
+        if name in teacher
+    ]
+    if not extras:
+        return None
+    return (f'the teacher has {" and ".join(extras)}, which no student has; '
+            'what is cloned from beside them starts with another scale.')

@@ -231,7 +231,9 @@ def open_weights(source: Union[str, os.PathLike, Mapping]) -> WeightFile:
     path = osp.expanduser(path)
     file = _find_file(path) if osp.isdir(path) else path
     if not osp.isfile(file):
-        raise FileNotFoundError(f"There are no weights at '{path}'.")
+        raise FileNotFoundError(
+            f"There are no weights at '{path}'. Of a model of the Hugging "
+            'Face hub, give the folder that it was downloaded to.')
     configs = _read_configs(osp.dirname(file)) if osp.isdir(path) or \
         osp.basename(file) in FOLDER_FILES else {}
     if file.endswith(_INDEX):
@@ -271,7 +273,17 @@ def _open_file(path: str) -> Part:
     # eight bytes give the size of a header in JSON
     if start[8:] == b'{' or path.endswith('.safetensors'):
         return _Safetensors(path)
-    return _Tensors(unwrap_state_dict(load_from_local(path, 'cpu', mmap=True)))
+    try:
+        content = load_from_local(path, 'cpu', mmap=True)
+    except RuntimeError as error:
+        if 'TorchScript' not in str(error):
+            raise
+        raise ValueError(
+            f"'{path}' is a TorchScript archive, as OpenAI's CLIP files are; "
+            'loading it can run code. If you trust its author, save its '
+            'weights once with torch.save(torch.jit.load(path).state_dict(), '
+            'new_path), and give that file.') from error
+    return _Tensors(unwrap_state_dict(content))
 
 
 def _open_shards(index: str) -> Dict[str, Part]:

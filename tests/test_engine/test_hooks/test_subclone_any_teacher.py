@@ -90,17 +90,24 @@ def test_other_activation_and_other_pixels_are_logged(tmp_path):
 def test_nothing_is_said_where_both_are_alike(tmp_path):
     cfg = student_cfg('VMamba')
     cfg['data_preprocessor'].update(mean=[127.5] * 3, std=[63.75] * 3)
-    folder = clip_folder(tmp_path, quick_gelu=False)
     model = MODELS.build(cfg)
-    assert compare_with_student(read_teacher(folder), model) == []
-    bare = read_teacher(folder / 'open_clip_model.safetensors')
-    assert bare.info.mean == (.5, .5, .5), 'by its name it is of a folder'
+    save_file(vits.timm_vit().state_dict(), tmp_path / 'model.safetensors')
+    (tmp_path / 'config.json').write_text(
+        json.dumps(dict(pretrained_cfg=dict(mean=[.5] * 3, std=[.25] * 3))))
+    teacher = read_teacher(tmp_path)
+    assert teacher.info.mean == (.5, .5, .5)
+    assert compare_with_student(teacher, model) == []
+
+
+def test_unknown_activation_is_said(tmp_path):
+    model = MODELS.build(student_cfg('VMamba'))
     state = vits.open_clip_model().state_dict()
     assert 'does not tell' in compare_with_student(read_teacher(state),
                                                    model)[0]
     # no MLP, no activation
     vim = MODELS.build(student_cfg())
-    assert compare_with_student(read_teacher(state), vim) == []
+    assert 'does not tell' not in ' '.join(
+        compare_with_student(read_teacher(state), vim))
 
 
 def test_norms_after_the_sum_are_said():
@@ -115,3 +122,15 @@ def test_norms_after_the_sum_are_said():
     notes = compare_with_student(
         read_teacher(model.state_dict()), MODELS.build(student_cfg()))
     assert 'norms come after' in notes[0] and "exclude=['norm']" in notes[0]
+
+
+def test_what_lies_between_the_tensors_is_said():
+    state = vits.timm_vit().state_dict()
+    model = MODELS.build(student_cfg())
+    assert compare_with_student(read_teacher(state), model) == []
+    for i in range(2):
+        state[f'blocks.{i}.ls1.gamma'] = state['norm.weight']
+    assert 'factors on the output of its attention, which' in \
+        compare_with_student(read_teacher(state), model)[0]
+    clip = read_teacher(vits.open_clip_model().state_dict())
+    assert 'a norm between' in compare_with_student(clip, model)[0]

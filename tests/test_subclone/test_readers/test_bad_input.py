@@ -4,12 +4,13 @@ import logging
 
 import pytest
 import torch
-import transformers
 from mmengine.logging import MMLogger
 
 from transmamba_mm.subclone import read_teacher
 from . import vits
 from .test_language import llama
+
+transformers = vits.transformers
 
 
 @pytest.fixture
@@ -46,18 +47,25 @@ def test_unknown_layout_names_the_nearest(name, near):
 def test_missing_tensor_of_a_block(lost):
     state = vit()
     del state[lost]
-    with pytest.raises(ValueError, match='2 blocks.*1 of their tensors'):
+    with pytest.raises(ValueError, match='2 blocks.*; 1 in all'):
         read_teacher(state)
 
 
 def test_missing_block_and_missing_mlp():
     state = vit()
     far = {k.replace('blocks.1.', 'blocks.3.'): v for k, v in state.items()}
-    with pytest.raises(ValueError, match='4 blocks.*layers.1.fc1.bias'):
+    with pytest.raises(ValueError, match='4 blocks.*all of layers.1'):
         read_teacher(far)
     without = {k: v for k, v in state.items() if '.mlp.' not in k}
     with pytest.raises(ValueError, match='layers.0.fc1.weight'):
         read_teacher(without)
+
+
+def test_block_of_an_absurd_number():
+    state = vit()
+    state['blocks.99999999999.norm1.weight'] = torch.ones(32)
+    with pytest.raises(ValueError, match='all of layers.2'):
+        read_teacher(state)
 
 
 def test_surplus_tensors_are_logged(log):

@@ -139,6 +139,16 @@ def test_folder_of_open_clip_tells_the_rest(tmp_path, pair, quick):
     assert read_teacher(tmp_path, 'text').info.num_heads == 4
 
 
+def test_folder_of_timm_tells_the_rest(tmp_path):
+    save_file(vits.timm_vit().state_dict(), tmp_path / 'model.safetensors')
+    config = dict(
+        architecture='vit_base_patch16_clip_quickgelu_224',
+        pretrained_cfg=dict(mean=[.5, .5, .5], std=[.2, .2, .2]))
+    (tmp_path / 'config.json').write_text(json.dumps(config))
+    info = read_teacher(tmp_path).info
+    assert info.activation == 'quick_gelu' and info.mean == (.5, .5, .5)
+
+
 def test_clip_of_mmpretrain_has_a_norm_before_the_blocks():
     from mmpretrain.registry import MODELS
 
@@ -148,3 +158,52 @@ def test_clip_of_mmpretrain_has_a_norm_before_the_blocks():
     source = read_teacher(MODELS.build(cfg).state_dict())
     assert source['pre_norm.weight'].shape == (32, )
     assert 'patch_embed.bias' not in source
+
+
+def test_image_tower_of_timm_inside_open_clip():
+    """Never take the text tower for the image tower, then."""
+    import timm
+    trunk = timm.create_model(
+        'vit_tiny_patch16_224',
+        img_size=16,
+        patch_size=4,
+        embed_dim=64,
+        depth=1,
+        num_heads=2,
+        num_classes=0)
+    state = {
+        k: v
+        for k, v in vits.open_clip_model().state_dict().items()
+        if not k.startswith('visual.')
+    }
+    assert read_teacher(state).info.towers == ('text', )
+    for key, value in trunk.state_dict().items():
+        state[f'visual.trunk.{key}'] = value
+    state['visual.head.proj.weight'] = torch.zeros(8, 64)
+    source = read_teacher(state)
+    assert source.info.towers == TOWERS and source.info.tower == 'vision'
+    assert torch.equal(source['layers.0.k.bias'],
+                       trunk.blocks[0].attn.qkv.bias[64:128])
+    assert source['projection.weight'].shape == (8, 64)
+
+
+def test_siglip(tmp_path):
+    """It has CLIP's names, other tokens and another activation."""
+    import transformers
+    model = transformers.SiglipVisionModel(
+        transformers.SiglipVisionConfig(
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+            image_size=16,
+            patch_size=4))
+    model.save_pretrained(tmp_path)
+    (tmp_path / 'preprocessor_config.json').write_text(
+        '{"do_normalize": false, "image_mean": [1], "image_std": [1]}')
+    source = read_teacher(tmp_path)
+    assert source.info.activation == 'gelu_pytorch_tanh'
+    assert source.info.std == (1., 1., 1.)
+    assert 'cls_token' not in source
+    _, rows, _ = clone(source, student('PlainMamba'))
+    assert rows['pos_embed'].taken > 0

@@ -1,12 +1,12 @@
 """BERT, decoders like LLaMA, and LLaVA."""
 import pytest
 import torch
-import transformers
 
 from transmamba_mm.subclone import num_layers, read_teacher
 from ..toys import clone, student
 from . import vits
 
+transformers = vits.transformers
 SMALL = dict(
     hidden_size=16,
     num_hidden_layers=2,

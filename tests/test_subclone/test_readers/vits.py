@@ -7,13 +7,15 @@ import json
 import re
 from pathlib import Path
 
-import open_clip
-import timm
+import pytest
 import torch
-import transformers
 from mmpretrain.registry import MODELS
 
 from tests.toy import vit_cfg
+
+open_clip = pytest.importorskip('open_clip')
+timm = pytest.importorskip('timm')
+transformers = pytest.importorskip('transformers')
 
 V5 = json.loads((Path(__file__).parents[2] / 'fixtures' /
                  'transformers_v5_keys.json').read_text())

@@ -88,24 +88,27 @@ def check_blocks(entries: Dict[str, Entry], dialect: Dialect,
         ValueError: If tensors are missing.
     """
     depth = num_layers(entries)
-    blocks: Dict[int, set] = {i: set() for i in range(depth)}
+    blocks: Dict[int, set] = {}
     for name in entries:
         match = re.match(r'layers\.(\d+)\.(.*)', name)
         if match:
-            blocks[int(match.group(1))].add(match.group(2))
+            blocks.setdefault(int(match.group(1)), set()).add(match.group(2))
     everywhere = set(_BLOCK).union(*blocks.values())
     if not any(everywhere.issuperset(mlp) for mlp in _MLPS):
         everywhere.update(_MLPS[0])
     missing = [
-        f'layers.{i}.{part}' for i, parts in blocks.items()
+        f'layers.{i}.{part}' for i, parts in sorted(blocks.items())
         for part in sorted(everywhere - parts)
     ]
+    gap = next((i for i in range(depth) if i not in blocks), None)
+    if gap is not None:
+        missing.insert(0, f'all of layers.{gap}')
     if missing:
         raise ValueError(
             f'The {tower} tower of the {dialect.name} teacher has {depth} '
-            f'blocks, but {len(missing)} of their tensors are missing: '
-            f'{missing[:6]} (canonical names). The file is incomplete, or a '
-            'shard of it was not given.')
+            f'blocks, but tensors of them are missing: {missing[:6]} '
+            f'(canonical names; {len(missing)} in all). The file is '
+            'incomplete, or a shard of it was not given.')
 
 
 def check_dtypes(entries: Dict[str, Entry], weights: WeightFile) -> None:

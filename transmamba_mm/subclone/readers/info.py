@@ -71,6 +71,8 @@ def _from_hugging_face(config: dict, dialect: str, tower: str) -> dict:
     elif dialect == 'LLaVA' and tower != 'text':
         return {}
     activation, heads = _LEFT_OUT.get((dialect, tower), (None, None))
+    if str(config.get('model_type', '')).startswith('siglip'):
+        activation = 'gelu_pytorch_tanh'
     heads = config.get('num_attention_heads', heads)
     return dict(
         activation=config.get('hidden_act', activation),
@@ -89,7 +91,7 @@ def _from_open_clip(configs: dict, tower: str, weights: Mapping) -> dict:
     config = configs.get('open_clip_config.json', {}).get('model_cfg')
     if not isinstance(config, dict):
         keys = [key.split('.') for key in weights]
-        is_openai = any(k[0] == 'clip' or k[-1] in _OPENAI for k in keys)
+        is_openai = any('clip' in k[:2] or k[-1] in _OPENAI for k in keys)
         return dict(activation='quick_gelu' if is_openai else None)
     own = config.get('vision_cfg' if tower == 'vision' else 'text_cfg', {})
     heads = own.get('heads', 8)
@@ -101,12 +103,13 @@ def _from_open_clip(configs: dict, tower: str, weights: Mapping) -> dict:
 
 def _pixels(configs: Dict[str, dict]) -> dict:
     """Find the normalisation; of timm and open_clip it is in their config."""
-    places = ((configs.get('preprocessor_config.json',
-                           {}), 'image_mean', 'image_std'),
-              (configs.get('open_clip_config.json',
-                           {}).get('preprocess_cfg'), 'mean',
-               'std'), (configs.get('config.json',
-                                    {}).get('pretrained_cfg'), 'mean', 'std'))
+    processor = configs.get('preprocessor_config.json', {})
+    if processor.get('do_normalize') is False:
+        return dict(mean=(0., 0., 0.), std=(1., 1., 1.))
+    clip = configs.get('open_clip_config.json', {}).get('preprocess_cfg')
+    timm = configs.get('config.json', {}).get('pretrained_cfg')
+    places = ((processor, 'image_mean', 'image_std'), (clip, 'mean', 'std'),
+              (timm, 'mean', 'std'))
     for place, mean, std in places:
         if isinstance(place, dict) and mean in place and std in place:
             return dict(mean=_floats(place[mean]), std=_floats(place[std]))

@@ -10,6 +10,8 @@ ROWS = (
     ('layers.{i}.ln1.*', 'layers.{i}.norm1.*'),
     ('layers.{i}.ln2.*', 'layers.{i}.norm2.*'),
     ('layers.{i}.attn.qkv.*', 'layers.{i}.qkv.*', 'qkv'),
+    ('layers.{i}.attn.q_bias', 'layers.{i}.q.bias'),
+    ('layers.{i}.attn.v_bias', 'layers.{i}.v.bias'),
     ('layers.{i}.attn.proj.*', 'layers.{i}.o.*'),
     ('layers.{i}.attn.gamma1.weight', 'layers.{i}.scale1'),
     ('layers.{i}.ffn.layers.0.0.*', 'layers.{i}.fc1.*'),

@@ -2,6 +2,7 @@
 
 Files of CLIP4Clip have OpenAI's names after 'clip.'.
 """
+from . import timm
 from .dialect import Dialect, Tower
 
 _BLOCK = tuple(
@@ -24,6 +25,8 @@ _VISION_ROWS = _BLOCK + (
     ('ln_pre.*', 'pre_norm.*'),
     ('ln_post.*', 'final_norm.*'),
     ('proj', 'projection.weight', 'transpose'),
+    # an image tower of timm's
+    ('head.proj.weight', 'projection.weight'),
 )
 _TEXT_ROWS = _BLOCK + (
     ('token_embedding.weight', 'token_embed.weight'),
@@ -37,7 +40,9 @@ _TOP = r'(?:module\.)?(?:clip\.|model\.)?'
 
 OPEN_CLIP = Dialect(
     'open_clip',
-    (Tower('vision', ((_TOP + r'visual\.', _VISION_ROWS), (_TOP, _LOGITS))),
+    (Tower('vision',
+           ((_TOP + r'visual\.', _VISION_ROWS),
+            (_TOP + r'visual\.trunk\.', timm.ROWS), (_TOP, _LOGITS))),
      Tower('text', ((_TOP + r'(?:text\.)?', _TEXT_ROWS), (_TOP, _LOGITS)))),
     example='visual.transformer.resblocks.0.attn.in_proj_weight',
     ignored=(r'(?:.*\.)?attn_mask', r'(?:.*\.)?input_resolution',

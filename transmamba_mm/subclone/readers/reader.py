@@ -106,10 +106,10 @@ def _choose(tower: Optional[str], dialect: Dialect, towers: Dict[str,
     """Tell which tower is read."""
     found = list(towers)
     if tower is None:
-        if len(found) > 1:
+        if found[0] != dialect.towers[0].name or len(found) > 1:
             print_log(
-                f'The {dialect.name} teacher holds the towers {found}; '
-                f"'{found[0]}' is read. Choose with `tower`.",
+                f"Tower '{found[0]}' of the {dialect.name} teacher is read, "
+                f'which holds {found}. Choose with `tower`.',
                 logger='current')
         return found[0]
     name = _TOWERS.get(tower, tower)
