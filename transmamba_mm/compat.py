@@ -19,6 +19,7 @@ import pickle
 import re
 import struct
 import sys
+import zipfile
 from typing import Any, Callable, List, Optional
 
 import numpy as np
@@ -161,13 +162,17 @@ def _guarded(loader: Callable) -> Callable:
 
 
 @_guarded
-def load_from_local(filename: str, map_location: Any = None) -> Any:
+def load_from_local(filename: str,
+                    map_location: Any = None,
+                    mmap: bool = False) -> Any:
     """Load a checkpoint from a local file without running code from it.
 
     Args:
         filename (str): Path of the checkpoint; ``~`` is expanded.
         map_location (str | torch.device | Callable, optional): As in
             ``torch.load``. Defaults to None.
+        mmap (bool): Whether tensors are mapped from the disk instead of
+            read, where the file's format allows it. Defaults to False.
 
     Returns:
         Any: What the file holds, as a rule a dict.
@@ -182,7 +187,11 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
             f'checkpoint {filename!r} does not exist; check `load_from`, '
             '`checkpoint` or `init_cfg` in the config, or the path given to '
             '--resume')
-    return torch.load(filename, map_location=map_location, weights_only=True)
+    return torch.load(
+        filename,
+        map_location=map_location,
+        weights_only=True,
+        mmap=mmap and zipfile.is_zipfile(filename))
 
 
 def register_safe_loaders() -> None:

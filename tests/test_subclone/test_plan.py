@@ -48,7 +48,7 @@ RULE = dict(
 
 
 @pytest.mark.parametrize('plan, kwargs, message', [
-    ('risky', {}, "preset 'risky'.*'linear', 'none', 'safe'"),
+    ('risky', {}, "preset 'risky'.*'linear', 'none', 'qkv_to_ssm', 'safe'"),
     (dict(presets='safe'), {}, "no key 'presets'.*nearest.*'preset'"),
     (dict(exclude=['pos_embd']), {}, 'nearest names are .*pos_embed'),
     ([{
@@ -114,3 +114,28 @@ def test_exclude_may_be_one_name():
 def test_none_clones_nothing():
     new, _, report = clone(teacher(), student(), 'none')
     assert not new and report.taken == 0
+
+
+def test_depth_maps_by_name():
+    """n cloned blocks from the teacher's first or last n."""
+    source, target = teacher(num_layers=6), student()
+
+    def cloned_from(**kwargs):
+        new, _, _ = clone(source, target, **kwargs)
+        return [
+            next(
+                j for j in range(6)
+                if torch.equal(new[f'layers.{i}.norm.weight'],
+                               source[f'layers.{j}.norm1.weight']))
+            for i in range(3) if f'layers.{i}.norm.weight' in new
+        ]
+
+    assert cloned_from(depth_map='first_n') == [0, 1, 2]
+    assert cloned_from(depth_map='last_n') == [3, 4, 5]
+    assert cloned_from(depth_map='last_n', first_n=2) == [4, 5]
+    assert cloned_from(depth_map='first_n', first_n=2) == [0, 1]
+    short = teacher(num_layers=2)
+    for name in ('first_n', 'last_n'):
+        with pytest.raises(ValueError, match='needs 3 teacher blocks.*has 2'):
+            clone(short, target, depth_map=name)
+        clone(short, target, depth_map=name, first_n=2)

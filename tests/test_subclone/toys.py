@@ -14,7 +14,7 @@ def teacher(embed_dims=32, num_layers=3, **kwargs):
     model = MODELS.build(cfg)
     for p in model.parameters():
         torch.nn.init.normal_(p)
-    return read_teacher(model.state_dict())
+    return dict(read_teacher(model.state_dict()))
 
 
 def student(kind='VisionMamba', **kwargs):
@@ -26,9 +26,15 @@ def student(kind='VisionMamba', **kwargs):
     return {k: v.detach() for k, v in tensors.items()}, layout
 
 
-def clone(source, target, plan='safe', pretrained=None, **kwargs):
+def clone(source,
+          target,
+          plan='safe',
+          pretrained=None,
+          activations=None,
+          **kwargs):
     target, layout = target
     plan = SubclonePlan.from_config(plan, **{'first_n': -1, **kwargs})
-    new, report = subclone_state_dict(source, target, plan, layout, pretrained)
+    new, report = subclone_state_dict(source, target, plan, layout, pretrained,
+                                      activations)
     assert [r.tensor for r in report.rows] == list(target)
     return new, {r.tensor: r for r in report.rows}, report

@@ -3,18 +3,25 @@
 A unit is one channel of the residual stream (the same set everywhere), one
 attention channel of a layer, or one hidden unit of a layer.
 """
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Mapping, Optional, Tuple
 
 import torch
 from torch import Tensor
 
-State = Dict[str, Tensor]
+from .score_factors import repeat_groups
+
+#: A dict, or something like it that reads its tensors when asked.
+State = Mapping[str, Tensor]
 
 #: Axis of the residual stream in each canonical tensor. The head is left out:
 #: fine-tuning replaces it, which says nothing about the channels.
 _RESIDUAL_AXIS = {
     'patch_embed.weight': 0,
     'patch_embed.bias': 0,
+    'token_embed.weight': 1,
+    'pre_norm.weight': 0,
+    'pre_norm.bias': 0,
+    'text_pos_embed': 2,
     'cls_token': 2,
     'pos_embed': 2,
     'norm1.weight': 0,
@@ -29,6 +36,9 @@ _RESIDUAL_AXIS = {
     'fc1.weight': 1,
     'fc2.weight': 0,
     'fc2.bias': 0,
+    'gate.weight': 1,
+    'up.weight': 1,
+    'down.weight': 0,
     'final_norm.weight': 0,
     'final_norm.bias': 0,
 }
@@ -36,7 +46,7 @@ _RESIDUAL_AXIS = {
 #: Tensors, and their axes, that score the hidden units of a layer.
 _HIDDEN_PARTS: Dict[str, Tuple[Tuple[str, int], ...]] = {
     'inner': (('v', 0), ('o', 1)),
-    'mlp': (('fc1', 0), ('fc2', 1)),
+    'mlp': (('fc1', 0), ('fc2', 1), ('gate', 0), ('up', 0), ('down', 1)),
 }
 
 
@@ -81,20 +91,23 @@ def residual_scores(teacher: State,
     """Score the channels of the residual stream over all tensors.
 
     Args:
-        teacher (Dict[str, Tensor]): Canonical weights.
-        pretrained (Dict[str, Tensor], optional): Before fine-tuning. Tensors
-            of another shape are passed over. Defaults to None.
+        teacher (Mapping[str, Tensor]): Canonical weights.
+        pretrained (Mapping[str, Tensor], optional): Before fine-tuning.
+            Tensors of another shape are passed over. Defaults to None.
 
     Returns:
         Tensor: Scores (d_t,), the mean over the tensors.
     """
     scores = []
-    for key, tensor in teacher.items():
+    for key in teacher:
         kind = key.split('.', 2)[2] if key.startswith('layers.') else key
         axis = _RESIDUAL_AXIS.get(kind)
+        if axis is None:
+            continue
+        tensor = teacher[key]
         before = None if pretrained is None else pretrained.get(key)
-        if axis is None or (pretrained is not None and
-                            (before is None or before.shape != tensor.shape)):
+        if pretrained is not None and (before is None
+                                       or before.shape != tensor.shape):
             continue
         scores.append(unit_scores(tensor, axis, before))
     return torch.stack(scores).mean(0)
@@ -145,11 +158,17 @@ class UnitSelector:
     """Choose units of one teacher, once for each stream.
 
     Args:
-        teacher (Dict[str, Tensor]): Canonical weights.
-        pretrained (Dict[str, Tensor], optional): Before fine-tuning. Defaults
-            to None.
-        num_heads (int, optional): Attention heads; None means one for 64
-            channels, or one in all if that does not fit. Defaults to None.
+        teacher (Mapping[str, Tensor]): Canonical weights.
+        pretrained (Mapping[str, Tensor], optional): Before fine-tuning.
+            Defaults to None.
+        num_heads (int, optional): Attention heads; None means what a
+            teacher of text tells, and else one for 64 channels, or one in all
+            if that does not fit. (Most files of image teachers do not tell;
+            the student is to be the same whichever library wrote the file.)
+            Defaults to None.
+        activations (Mapping[str, Tensor], optional): Scores of
+            :func:`~transmamba_mm.subclone.activation_scores`, which go
+            before those of the weights. Defaults to None.
 
     Raises:
         ValueError: If ``pretrained`` is of another architecture.
@@ -158,12 +177,17 @@ class UnitSelector:
     def __init__(self,
                  teacher: State,
                  pretrained: Optional[State] = None,
-                 num_heads: Optional[int] = None) -> None:
+                 num_heads: Optional[int] = None,
+                 activations: Optional[State] = None) -> None:
         if pretrained is not None:
             check_same_blocks(teacher, pretrained)
         self.teacher = teacher
         self.pretrained = pretrained
         self.num_heads = num_heads
+        info = getattr(teacher, 'info', None)
+        if num_heads is None and info is not None and info.tower == 'text':
+            self.num_heads = info.num_heads
+        self.activations = activations or {}
         self._chosen: Dict[Tuple[str, str, int], Tensor] = {}
 
     def choose(self, axis: str, layer: str, count: int) -> Tensor:
@@ -183,7 +207,42 @@ class UnitSelector:
             self._chosen[key] = self._rank(*key)
         return self._chosen[key]
 
+    def tensor(self, name: str, state: Optional[State] = None) -> Tensor:
+        """Read a teacher tensor; shared keys and values once a query head.
+
+        Args:
+            name (str): Canonical name.
+            state (Mapping[str, Tensor], optional): Where from; None means
+                the teacher. Defaults to None.
+
+        Returns:
+            Tensor: The weights.
+        """
+        state = self.teacher if state is None else state
+        value = state[name]
+        layer, _, kind = name.rpartition('.')[0].rpartition('.')
+        query = f'{layer}.q.weight'
+        if kind not in ('k', 'v') or query not in state:
+            return value
+        rows = tensor_shape(state, query)[0]
+        if len(value) == rows:
+            return value
+        if self.num_heads is None:
+            raise ValueError(
+                f'The teacher has {rows} channels of queries and {len(value)} '
+                'of keys and values; set WeightSubcloneHook.plan.num_heads to '
+                'the number of its query heads.')
+        return repeat_groups(value, rows, self.num_heads)
+
     def _rank(self, axis: str, layer: str, count: int) -> Tensor:
+        scores = self.activations.get(f'{layer}.{axis}' if layer else axis)
+        if scores is None:
+            scores = self._weight_scores(axis, layer)
+        if axis == 'inner':
+            return best_head_units(scores, count, self._heads(len(scores)))
+        return best_units(scores, count)
+
+    def _weight_scores(self, axis: str, layer: str) -> Tensor:
         if axis == 'residual':
             scores = residual_scores(self.teacher, self.pretrained)
         else:
@@ -195,18 +254,16 @@ class UnitSelector:
                 'preferred: leave `pretrained_checkpoint` of '
                 'WeightSubcloneHook in custom_hooks out, or give the file '
                 'from before the fine-tuning.')
-        if axis == 'inner':
-            return best_head_units(scores, count, self._heads(len(scores)))
-        return best_units(scores, count)
+        return scores
 
     def _hidden_scores(self, axis: str, layer: str) -> List[Tensor]:
         scores = []
         for part, position in _HIDDEN_PARTS[axis]:
             name = f'{layer}.{part}.weight'
             if name in self.teacher:
-                before = (self.pretrained or {}).get(name)
-                scores.append(
-                    unit_scores(self.teacher[name], position, before))
+                before = None if self.pretrained is None else self.tensor(
+                    name, self.pretrained)
+                scores.append(unit_scores(self.tensor(name), position, before))
         return scores
 
     def _heads(self, channels: int) -> int:
@@ -223,8 +280,8 @@ def check_same_blocks(teacher: State, pretrained: State) -> None:
     """Check that two teacher files are of one architecture.
 
     Args:
-        teacher (Dict[str, Tensor]): Canonical weights.
-        pretrained (Dict[str, Tensor]): Canonical weights.
+        teacher (Mapping[str, Tensor]): Canonical weights.
+        pretrained (Mapping[str, Tensor]): Canonical weights.
 
     Raises:
         ValueError: If a tensor of a block is missing or of another shape.
@@ -232,8 +289,8 @@ def check_same_blocks(teacher: State, pretrained: State) -> None:
 
     def shapes(state: State) -> Dict[str, tuple]:
         return {
-            k: tuple(v.shape)
-            for k, v in state.items() if k.startswith('layers.')
+            k: tensor_shape(state, k)
+            for k in state if k.startswith('layers.')
         }
 
     here, there = shapes(teacher), shapes(pretrained)
@@ -245,3 +302,18 @@ def check_same_blocks(teacher: State, pretrained: State) -> None:
                 f"'{name}' is {there.get(name, 'missing')} against "
                 f"{here.get(name, 'missing')}. Give the file from which "
                 '`checkpoint` was fine-tuned, or leave it out.')
+
+
+def tensor_shape(state: State, name: str) -> Tuple[int, ...]:
+    """Tell a tensor's shape, without reading it if the state allows.
+
+    Args:
+        state (Mapping[str, Tensor]): A dict, or a ``TeacherState``.
+        name (str): Name in it.
+
+    Returns:
+        Tuple[int, ...]: The shape.
+    """
+    if hasattr(state, 'shape'):
+        return tuple(state.shape(name))
+    return tuple(state[name].shape)

@@ -4,12 +4,13 @@ import re
 from dataclasses import dataclass, field, fields
 from typing import Any, Iterable, List, Optional, Sequence, Tuple, Union
 
+from .depth_map import map_depth
 from .teacher_state import CANONICAL_NAMES
 
 #: Meaning of a tensor's axis: 'residual' is the residual stream, 'inner' the
 #: attention heads' channels, 'mlp' the hidden units, 'keep' all others.
 AXES = ('residual', 'inner', 'mlp', 'keep')
-KINDS = ('plain', 'tokens', 'kernel')
+KINDS = ('plain', 'tokens', 'kernel', 'scores')
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,10 @@ class Rule:
         half (bool): Whether only the first half of the target's first axis
             is filled (the inner stream of ``in_proj``, not its gate); a
             mixer without gate is filled whole. Defaults to False.
-        kind (str): 'plain', 'tokens' (resized as a picture) or 'kernel'
-            (only copied if the kernel size agrees). Defaults to 'plain'.
+        kind (str): 'plain', 'tokens' (resized as a picture), 'kernel'
+            (only copied if the kernel size agrees) or 'scores' (the rows of
+            B and C in ``x_proj``, from the teacher's K and Q; the source is
+            K). Defaults to 'plain'.
     """
     target: str
     source: str
@@ -100,8 +103,17 @@ _LINEAR = _SAFE + [
         ('residual', 'inner')),
 ]
 
+_QKV_TO_SSM = _LINEAR + [
+    Rule(
+        '|'.join(
+            _MIXERS.replace('%s', name)
+            for name in ('x_proj.weight', 'x_proj_b.weight', 'x_proj_weight')),
+        'layers.{i}.k.weight', ('keep', 'inner'),
+        kind='scores')
+]
+
 #: Rules of each preset.
-PRESETS = dict(none=[], safe=_SAFE, linear=_LINEAR)
+PRESETS = dict(none=[], safe=_SAFE, linear=_LINEAR, qkv_to_ssm=_QKV_TO_SSM)
 
 
 @dataclass
@@ -120,6 +132,20 @@ class SubclonePlan:
             - 'linear': these, the inner half of ``in_proj`` from V and
               ``out_proj`` from the attention's output projection; the gate
               half keeps its own initialisation.
+            - 'qkv_to_ssm': these, and B from K and C from Q (after
+              MambaInLlama, which is about language). ``in_proj`` makes the
+              inner stream with its first half of rows and the gate with its
+              second. V fills the first rows of the inner stream: with the
+              usual expand = 2 and a teacher as wide as the student, the
+              first half of it. The rest and the gate keep their own
+              initialisation. Since B and C are projections of the convolved
+              inner stream, of the state's size, they get the best
+              factorisation of the scores Q^T K of that rank, expressed
+              through ``in_proj`` and the convolution, and scaled to the
+              norm of the rows that they replace; positions and biases of Q
+              and K are left out. The step size keeps its own. A large
+              kernel hides the tokens from B and C, as PlainMamba's of 7 x 7
+              does at first; the report says how much is seen.
             - 'none': nothing.
 
             Defaults to 'safe'.
@@ -132,13 +158,17 @@ class SubclonePlan:
             are cloned, and all that is no block; None means half of them,
             -1 or 'all' all. Defaults to None.
         depth_map (str | Sequence[int]): 'proportional' clones student block
-            l of N_s from teacher block floor(l * N_t / N_s); a sequence names
-            one teacher block a student block. Defaults to 'proportional'.
+            l of N_s from teacher block floor(l * N_t / N_s); 'first_n' and
+            'last_n' clone the n student blocks of the argument ``first_n``
+            from the first or the last n teacher blocks, one for one; a
+            sequence names one teacher block a student block. Defaults to
+            'proportional'.
         rescale (bool): Whether a weight whose input units are cut from d_t
             to d_s is multiplied by sqrt(d_t / d_s), which keeps the variance
             of the output. Defaults to False.
         num_heads (int, optional): Attention heads of the teacher, which are
-            kept whole; None means one for 64 channels. Defaults to None.
+            kept whole; None means what a teacher of text tells, and else
+            one for 64 channels. Defaults to None.
         teacher_grid (Tuple[int, int], optional): Rows and columns of the
             teacher's position embedding; None means the student's if the
             number of positions agrees, and else a square. Defaults to None.
@@ -272,20 +302,8 @@ class SubclonePlan:
         Raises:
             ValueError: If ``depth_map`` does not fit.
         """
-        if self.depth_map == 'proportional':
-            return tuple(i * teacher_depth // student_depth
-                         for i in range(student_depth))
-        where = f'WeightSubcloneHook.depth_map={self.depth_map!r}'
-        if isinstance(self.depth_map, str):
-            raise ValueError(f"{where} is unknown; use 'proportional' or one "
-                             'teacher block for each student block.')
-        if len(self.depth_map) != student_depth or not all(
-                j in range(teacher_depth) for j in self.depth_map):
-            raise ValueError(
-                f'{where} must hold {student_depth} numbers from 0 to '
-                f'{teacher_depth - 1}, one teacher block for each student '
-                'block.')
-        return tuple(self.depth_map)
+        return map_depth(self.depth_map, student_depth, teacher_depth,
+                         self.cloned_layers(student_depth))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -318,6 +336,12 @@ def _read_rule(rule: dict) -> Rule:
     if rule.kind not in KINDS:
         raise ValueError(f"{where}: kind='{rule.kind}' of '{rule.target}' "
                          f'must be one of {KINDS}.')
+    if rule.kind == 'scores' and not (rule.source.endswith('.k.weight') and
+                                      all('.x_proj' in t
+                                          for t in rule.target.split('|'))):
+        raise ValueError(
+            f"{where}: kind='scores' fills x_proj from 'layers.{{i}}.k.weight'"
+            f", not '{rule.target}' from '{rule.source}'.")
     if rule.source not in CANONICAL_NAMES:
         raise ValueError(f"{where}: no teacher has a tensor '{rule.source}'. "
                          f'{nearest(rule.source, CANONICAL_NAMES)}')

@@ -17,10 +17,13 @@ class Row:
     Args:
         tensor (str): Student tensor.
         source (str): Teacher tensor, '' if there is none.
-        action (str): 'copied', 'sliced', 'padded', 'resized' or 'skipped'.
+        action (str): 'copied', 'sliced', 'padded', 'resized', 'factorised'
+            or 'skipped'.
         taken (int): Elements that come from the teacher.
         total (int): Elements of the tensor.
         reason (str): Why it was skipped or changed.
+        from_mamba (int): Elements that come from a Mamba checkpoint.
+            Defaults to 0.
     """
     tensor: str
     source: str
@@ -28,6 +31,7 @@ class Row:
     taken: int
     total: int
     reason: str = ''
+    from_mamba: int = 0
 
     def note(self, text: str) -> None:
         """Add to the reason.
@@ -53,6 +57,11 @@ class SubcloneReport:
         return sum(r.taken for r in self.rows)
 
     @property
+    def from_mamba(self) -> int:
+        """int: Elements that come from a Mamba checkpoint."""
+        return sum(r.from_mamba for r in self.rows)
+
+    @property
     def total(self) -> int:
         """int: Elements of the student."""
         return sum(r.total for r in self.rows)
@@ -71,9 +80,14 @@ class SubcloneReport:
         actions = [r.action for r in self.rows]
         counts = ', '.join(f'{actions.count(a)} {a}'
                            for a in sorted(set(actions)))
-        return (f'Weight subcloning: {counts}; {self.taken:,} of '
+        text = (f'Weight subcloning: {counts}; {self.taken:,} of '
                 f'{self.total:,} parameters ({self.percent:.1f} %) come from '
-                'the teacher.')
+                'the teacher')
+        if self.from_mamba:
+            share = 100 * self.from_mamba / max(1, self.total)
+            text += (f', and {self.from_mamba:,} ({share:.1f} %) from the '
+                     'Mamba checkpoint')
+        return text + '.'
 
     def to_table(self) -> str:
         """Format as a text table.
@@ -87,7 +101,7 @@ class SubcloneReport:
             table.add_column(name, no_wrap=True)
         for r in merge_blocks(self.rows):
             table.add_row(r.tensor, r.source, r.action,
-                          f'{r.taken:,}/{r.total:,}', r.reason)
+                          f'{r.taken + r.from_mamba:,}/{r.total:,}', r.reason)
         console = Console(width=1000, color_system=None)
         with console.capture() as capture:
             console.print(table)
@@ -105,6 +119,7 @@ class SubcloneReport:
                 taken=self.taken,
                 total=self.total,
                 percent=self.percent,
+                from_mamba=self.from_mamba,
                 rows=[asdict(r) for r in self.rows]),
             indent=2)
 

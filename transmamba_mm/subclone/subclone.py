@@ -1,25 +1,29 @@
 """Clone the parts of a Transformer that a Mamba student has too."""
 import math
-from typing import Dict, Optional, Tuple
+from typing import Dict, Mapping, Optional, Tuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..models.layers.token_layout import TokenLayout, resize_tokens
 from .importance import UnitSelector
 from .plan import Rule, SubclonePlan
 from .report import Row, SubcloneReport
+from .score_factors import own_tap_first, score_factors, solve_inner
 from .teacher_state import block_numbers, num_layers
 
 State = Dict[str, Tensor]
 
 
 def subclone_state_dict(
-        source: State,
-        target: State,
-        plan: SubclonePlan,
-        layout: TokenLayout,
-        pretrained: Optional[State] = None) -> Tuple[State, SubcloneReport]:
+    source: State,
+    target: State,
+    plan: SubclonePlan,
+    layout: TokenLayout,
+    pretrained: Optional[State] = None,
+    activations: Optional[Mapping[str, Tensor]] = None
+) -> Tuple[State, SubcloneReport]:
     """Fill a student's tensors from a teacher's, as a plan says.
 
     A wide teacher is cut to the student's width by keeping important units:
@@ -28,14 +32,17 @@ def subclone_state_dict(
     the teacher in its leading block and keeps its own values elsewhere.
 
     Args:
-        source (Dict[str, Tensor]): Teacher weights under canonical names, see
-            :func:`~transmamba_mm.subclone.read_teacher`.
+        source (Mapping[str, Tensor]): Teacher weights under canonical
+            names, see :func:`~transmamba_mm.subclone.read_teacher`.
         target (Dict[str, Tensor]): Student weights; the backbone's without
             prefix, the head's as 'head.*'. Not changed.
         plan (SubclonePlan): What is cloned, and how.
         layout (TokenLayout): Layout of the student's position embedding.
-        pretrained (Dict[str, Tensor], optional): The teacher before fine-
-            tuning, for the importance of units. Defaults to None.
+        pretrained (Mapping[str, Tensor], optional): The teacher before
+            fine-tuning, for the importance of units. Defaults to None.
+        activations (Mapping[str, Tensor], optional): Importance of units by
+            :func:`~transmamba_mm.subclone.activation_scores`. Defaults to
+            None.
 
     Returns:
         Tuple[Dict[str, Tensor], SubcloneReport]: New tensors for the cloned
@@ -45,7 +52,8 @@ def subclone_state_dict(
         ValueError: If the plan does not fit.
     """
     plan.check_student(target)
-    subcloner = _Subcloner(source, target, plan, layout, pretrained)
+    units = UnitSelector(source, pretrained, plan.num_heads, activations)
+    subcloner = _Subcloner(source, target, plan, layout, units)
     new, report = {}, SubcloneReport()
     for name, tensor in target.items():
         row = Row(name, '', 'skipped', 0, tensor.numel())
@@ -60,14 +68,15 @@ class _Subcloner:
     """Applies a plan to one student tensor after the other."""
 
     def __init__(self, source: State, target: State, plan: SubclonePlan,
-                 layout: TokenLayout, pretrained: Optional[State]) -> None:
+                 layout: TokenLayout, units: UnitSelector) -> None:
         self.numbers = block_numbers(target)
         depth = len(self.numbers)
         self.source = source
         self.target = target
         self.plan = plan
         self.layout = layout
-        self.units = UnitSelector(source, pretrained, plan.num_heads)
+        self.units = units
+        self._known_factors: Dict[tuple, tuple] = {}
         self.blocks = plan.block_map(depth, num_layers(source))
         self.limit = plan.cloned_layers(depth)
 
@@ -98,7 +107,9 @@ class _Subcloner:
         rule, row.source, row.reason = self._find_source(row.tensor)
         if row.reason:
             return None
-        value = self.source[row.source].detach().to(tensor.dtype)
+        if rule.kind == 'scores':
+            return self._clone_scores(row, tensor)
+        value = self.units.tensor(row.source).detach().to(tensor.dtype)
         row.reason = _misfit(rule, value, tensor)
         if rule.kind == 'kernel':
             row.reason = row.reason or self._kernel_misfit(row)
@@ -114,6 +125,75 @@ class _Subcloner:
         if not has_cls:
             _restore_cls_slot(row, out, tensor, self.layout)
         return out
+
+    def _clone_scores(self, row: Row, tensor: Tensor) -> Optional[Tensor]:
+        """Fill the rows of B and C in ``x_proj``, of one or more directions.
+
+        Their norm stays, so that the scan starts in its usual range.
+        """
+        query = row.source.replace('.k.', '.q.')
+        prefix = row.tensor[:row.tensor.index('x_proj')]
+        states = [
+            self.target[prefix + name].shape[1] for name in ('A_log', 'A_logs')
+            if prefix + name in self.target
+        ]
+        if query not in self.source or not states:
+            row.reason = 'no queries, or no state matrix, beside it'
+            return None
+        size, out = states[0], tensor.detach().clone()
+        ways = self._score_maps(row, query, size, tensor.shape[-1])
+        if not all(way.any() for way in ways):
+            row.reason = "the teacher's scores are zero"
+            return None
+        for rows in out.view(-1, *out.shape[-2:]):
+            for first, way in zip((-2 * size, -size), ways):
+                # a narrow width gives fewer rows than the state has
+                own = rows[len(rows) + first:][:len(way)]
+                norm = own.norm()
+                way = way * (norm / way.norm()).item() if norm > 0 else way
+                own.copy_(way)
+                row.taken += own.numel()
+        row.action = 'factorised'
+        return out
+
+    def _score_maps(self, row: Row, query: str, size: int,
+                    width: int) -> Tuple[Tensor, Tensor]:
+        """Return the maps of B and C from the convolved inner stream."""
+        prefix, _, name = row.tensor.partition('x_proj')
+        inner = self._clone_beside(prefix + 'in_proj.weight')[:width]
+        room = inner.shape[1]
+        *factors, kept = self._factors(query, row.source, room, size)
+        suffix = '_b' if name.startswith('_b.') else ''
+        kernels = (f'{prefix}conv1d{suffix}.weight', f'{prefix}conv2d.weight')
+        kernel = next((own_tap_first(self.target[k]).detach()
+                       for k in kernels if k in self.target), None)
+        both, seen = solve_inner(torch.cat(factors), inner, kernel)
+        row.reason = (
+            f'B from K, C from Q: rank {size} keeps {100 * kept:.1f} % of the '
+            f'squared scores, of whose factors the convolved stream shows '
+            f'{100 * seen:.1f} %; the step size is kept')
+        return both.chunk(2)
+
+    def _factors(self, query: str, key: str, room: int,
+                 size: int) -> Tuple[Tensor, Tensor, float]:
+        """Factorise a layer's scores, once for all directions."""
+        call = (key, room, size)
+        if call not in self._known_factors:
+            maps = []
+            for name in (query, key):
+                value = self.units.tensor(name).detach()
+                if value.shape[1] > room:
+                    units = self.units.choose('residual', '', room)
+                    value = value.index_select(1, units)
+                maps.append(F.pad(value, (0, room - value.shape[1])))
+            self._known_factors[call] = score_factors(*maps, size)
+        return self._known_factors[call]
+
+    def _clone_beside(self, name: str) -> Tensor:
+        """Return what another tensor of the student will be."""
+        tensor = self.target[name]
+        value = self._clone(Row(name, '', 'skipped', 0, 0), tensor)
+        return tensor if value is None else value
 
     def _kernel_misfit(self, row: Row) -> str:
         """Compare the kernels; a bias goes with its weight."""
