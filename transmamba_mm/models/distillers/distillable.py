@@ -1,10 +1,11 @@
 import weakref
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
+import torch
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
-from transmamba_mm.distillation import LayerRecorder, find_modules
+from transmamba_mm.distillation import LayerRecorder, find_modules, touch
 from ..teachers import FrozenTeacher, preprocessor_normalisation
 
 
@@ -132,22 +133,34 @@ class Distillable:
 
         Returns:
             Dict[str, Tensor]: ``loss_cls`` and the terms, the latter with
-            the prefix 'distill.'.
+            the prefix 'distill.'. While the distiller is calibrated there is
+            no ``loss_cls``, and only the distiller's parameters get a
+            gradient other than zero.
         """
-        distiller, teacher = self.distiller, self.teacher
+        distiller = self.distiller
         if distiller.progress == 0:
             losses, terms = own_loss(), distiller.idle_terms()
+            losses['loss_cls'] = distiller.task_weight * losses.pop('loss')
+            losses.update({f'distill.{k}': v for k, v in terms.items()})
+            return losses
+        teacher = self.teacher
+        seen = self._teacher_names(teacher)
+        shown = teacher.record(inputs, seen)
+        names = distiller.student_names(*self._endpoints())
+        shared = distiller.shared_names()
+        with LayerRecorder(self, names + shared) as records, \
+                torch.set_grad_enabled(not distiller.calibrating):
+            losses = own_loss()
+        terms = distiller([records[n] for n in names],
+                          [shown[n] for n in seen],
+                          *self._layouts(inputs.shape[2:]))
+        task_loss = losses.pop('loss')
+        if distiller.calibrating:
+            terms['loss_idle'] = touch(self.parameters())
+            losses.update({f'distill.{k}': v for k, v in terms.items()})
         else:
-            seen = self._teacher_names(teacher)
-            shown = teacher.record(inputs, seen)
-            names = distiller.student_names(*self._endpoints())
-            with LayerRecorder(self, names) as records:
-                losses = own_loss()
-            terms = distiller([records[n] for n in names],
-                              [shown[n] for n in seen],
-                              *self._layouts(inputs.shape[2:]))
-        losses['loss_cls'] = distiller.task_weight * losses.pop('loss')
-        losses.update({f'distill.{k}': v for k, v in terms.items()})
+            losses.update(
+                distiller.join(task_loss, terms, [records[n] for n in shared]))
         return losses
 
     def _layouts(self, input_size: Sequence[int]) -> Tuple[list, list]:
