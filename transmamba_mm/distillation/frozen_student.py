@@ -42,8 +42,8 @@ def make_steady(model: nn.Module) -> List[nn.Module]:
     """
     model.train()
     norms = [
-        m for m in model.modules() if isinstance(m, _BatchNorm) and m.training
-        and m.track_running_stats
+        m for m in model.modules()
+        if isinstance(m, _BatchNorm) and m.training and m.track_running_stats
     ]
     model.eval()
     for norm in norms:

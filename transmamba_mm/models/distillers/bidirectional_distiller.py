@@ -133,10 +133,8 @@ class BidirectionalDistiller(BaseModule):
             variant, alpha, beta)
         #: Scale of all terms in [0, 1]; the hook moves it (warm-up, stop).
         self.progress = 1.
-        #: Whether only the aligner learns; set by the hook.
-        self.calibrating = False
-        #: Number of the iteration; set by the hook.
-        self.iteration = 0
+        #: Whether only the aligner learns, and the iteration; the hook's too.
+        self.calibrating, self.iteration = False, 0
         self.balance = build_balance(balance, logit_weight > 0)
         self.aligner = ProjectionAligner(student_dims, teacher_dims,
                                          student_depth, **aligner)
@@ -185,9 +183,8 @@ class BidirectionalDistiller(BaseModule):
         Returns:
             List[str]: Module paths; mostly none.
         """
-        balance = self.balance
-        if isinstance(balance, GradNormBalance) and not self.calibrating \
-                and balance.is_due(self.iteration):
+        if isinstance(self.balance, GradNormBalance) and \
+                not self.calibrating and self.balance.is_due(self.iteration):
             return self.student_layers
         return []
 
