@@ -11,6 +11,7 @@ from mmpretrain.registry import HOOKS, MODELS
 from tests.test_distillation_run import distill_hook, read_scalars
 from tests.toy import make_runner, student_cfg, vit_cfg
 from transmamba_mm.models import MMPretrainTeacher
+from transmamba_mm.utils.runner import unwrap
 
 STAGES = [
     dict(kind='calibration', epochs=1),
@@ -41,7 +42,7 @@ class EpochStatesHook(Hook):
 
     def after_train_epoch(self, runner):
         self.states.append(copy.deepcopy(runner.model.state_dict()))
-        self.has_teacher.append(runner.model._teacher is not None)
+        self.has_teacher.append(unwrap(runner.model)._teacher is not None)
 
 
 def train(folder,
