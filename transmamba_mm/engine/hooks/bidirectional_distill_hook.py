@@ -1,4 +1,5 @@
 import logging
+import math
 from typing import List, Optional, Sequence
 
 from mmengine.hooks import Hook
@@ -179,7 +180,9 @@ class BidirectionalDistillHook(Hook):
             self._enter(runner, index)
         distiller = unwrap(runner.model).distiller
         distiller.progress = self.stages[index].scale(epochs)
-        distiller.iteration = runner.iter
+        # counted from 0 in each stage; its begin may be within an iteration
+        length = len(runner.train_dataloader)
+        distiller.iteration = math.ceil(epochs * length - 1e-6) - 1
         if self._frozen is not None:
             self._frozen.hold()
 

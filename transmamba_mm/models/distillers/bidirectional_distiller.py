@@ -133,7 +133,7 @@ class BidirectionalDistiller(BaseModule):
             variant, alpha, beta)
         #: Scale of all terms in [0, 1]; the hook moves it (warm-up, stop).
         self.progress = 1.
-        #: Whether only the aligner learns, and the iteration; the hook's too.
+        #: Whether only the aligner learns; the iteration of the stage.
         self.calibrating, self.iteration = False, 0
         self.balance = build_balance(balance, logit_weight > 0)
         self.aligner = ProjectionAligner(student_dims, teacher_dims,

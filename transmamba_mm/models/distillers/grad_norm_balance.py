@@ -48,7 +48,7 @@ class GradNormBalance(BaseModule):
         """Tell whether an iteration measures.
 
         Args:
-            iteration (int): Number of the iteration, counted from 0.
+            iteration (int): Number of the iteration in its stage, from 0.
 
         Returns:
             bool: True in every ``interval``-th one.
