@@ -5,6 +5,9 @@ from mmengine.dist import all_reduce
 from mmengine.model import BaseModule
 from torch import Tensor
 
+#: Keeps small gradients above the least float16 while they are measured.
+SCALE = 1024.
+
 
 class GradNormBalance(BaseModule):
     """Keep the distillation's pull at a given ratio of the task's.
@@ -113,7 +116,7 @@ def gradient_norm(loss: Tensor, tensor: Tensor) -> Tensor:
     """
     with torch.autocast(tensor.device.type, enabled=False):
         gradient, = torch.autograd.grad(
-            loss, tensor, retain_graph=True, allow_unused=True)
+            SCALE * loss, tensor, retain_graph=True, allow_unused=True)
     if gradient is None:
         return torch.zeros((), device=tensor.device)
-    return gradient.float().norm()
+    return gradient.float().norm() / SCALE
