@@ -6,6 +6,7 @@ Each node is a child of MMEngine's root node, so that
 ``locations`` import the modules.
 """
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
@@ -34,5 +35,11 @@ DATASETS = Registry(
 TRANSFORMS = Registry(
     'transform',
     parent=MMENGINE_TRANSFORMS,
+    scope=SCOPE,
+    locations=['transmamba_mm.datasets'])
+
+FUNCTIONS = Registry(
+    'function',
+    parent=MMENGINE_FUNCTIONS,
     scope=SCOPE,
     locations=['transmamba_mm.datasets'])

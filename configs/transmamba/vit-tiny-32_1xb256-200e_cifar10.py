@@ -5,3 +5,12 @@ _base_ = [
     '../_base_/schedules/adamw_1xb256-200e.py',
     '../_base_/transmamba_runtime.py',
 ]
+
+# half of the batches are mixed (our choice)
+model = dict(
+    train_cfg=dict(
+        augments=[
+            dict(type='Mixup', alpha=0.8),
+            dict(type='CutMix', alpha=1.0)
+        ],
+        probs=[0.25, 0.25]))

@@ -1,6 +1,11 @@
 """Datasets: the class-balanced fraction, image folders, image loading."""
+from .cached_image_folder import CachedImageFolder
 from .class_balanced_subset import ClassBalancedSubset
+from .collate import keep_batch
 from .image_folder_dataset import ImageFolderDataset
 from .transforms import LoadImage
 
-__all__ = ['ClassBalancedSubset', 'ImageFolderDataset', 'LoadImage']
+__all__ = [
+    'CachedImageFolder', 'ClassBalancedSubset', 'ImageFolderDataset',
+    'LoadImage', 'keep_batch'
+]

@@ -1,7 +1,7 @@
 import copy
 import hashlib
 import math
-from typing import Any, Dict, List, Optional, Sequence, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
 import numpy as np
 from mmengine.dataset import BaseDataset, force_full_init
@@ -177,6 +177,11 @@ class ClassBalancedSubset:
     @force_full_init
     def __getitem__(self, idx: int) -> Any:
         return self.dataset[idx]
+
+    @property
+    def __getitems__(self) -> Callable[[List[int]], Any]:
+        """Callable: Makes a whole batch, if the dataset can do so."""
+        return self.dataset.__getitems__
 
     @force_full_init
     def summary(self) -> Dict[str, Any]:

@@ -15,6 +15,7 @@ from transmamba_mm.registry import HOOKS
 from transmamba_mm.utils.non_finite import explain_non_finite
 from transmamba_mm.utils.random_state import get_random_state, set_random_state
 from transmamba_mm.utils.runner import unwrap
+from ..graphed_train_step import SKIPPED
 
 
 @HOOKS.register_module()
@@ -122,7 +123,11 @@ class NonFiniteGuardHook(Hook):
             data_batch (dict, optional): The batch. Defaults to None.
             outputs (dict, optional): The losses. Defaults to None.
         """
-        loss = torch.as_tensor((outputs or {}).get('loss', 0.)).item()
+        outputs = outputs or {}
+        loss = torch.as_tensor(outputs.get('loss', 0.)).item()
+        if SKIPPED in outputs:  # the step was a CUDA graph
+            self._dropped = outputs[SKIPPED] > 0
+            self._stepped = not self._dropped
         # With gradient accumulation, the first bad batch is the one to show.
         if self._suspect is None or (math.isfinite(self._suspect[0])
                                      and not math.isfinite(loss)):
@@ -145,6 +150,9 @@ class NonFiniteGuardHook(Hook):
     def _check_gradients(self, optimizer: Optimizer, args: tuple,
                          kwargs: dict) -> None:
         """Drop the gradients if one is not finite; runs before the step."""
+        if torch.cuda.is_available() and \
+                torch.cuda.is_current_stream_capturing():
+            return
         # A fused optimizer leaves the step out itself, as the scaler tells it.
         found_inf = getattr(optimizer, 'found_inf', None)
         if found_inf is not None and found_inf.item():
