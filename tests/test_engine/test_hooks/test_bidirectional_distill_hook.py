@@ -52,9 +52,12 @@ def train(folder,
           epochs=3,
           hooks=(),
           hook=None,
+          backbone=None,
+          default=None,
           **kwargs):
     """Train and return the runner."""
-    model = student_cfg(kind, distiller=distiller or {}, drop_path_rate=0.5)
+    model = student_cfg(
+        kind, distiller=distiller or {}, drop_path_rate=0.5, **backbone or {})
     hook = dict(stages=STAGES) if hook is None else hook
     runner = make_runner(
         folder,
@@ -62,7 +65,7 @@ def train(folder,
         [distill_hook(weights, **hook),
          dict(type='EpochStatesHook'), *hooks],
         epochs=epochs,
-        default_hooks={
+        default_hooks=default or {
             **LAST, 'logger': dict(type='LoggerHook', interval=1)
         },
         log_processor=dict(window_size=1),
@@ -135,11 +138,15 @@ def test_resume_in_the_middle_of_a_stage(tmp_path, weights, stop):
 
 @HOOKS.register_module(force=True)
 class StopHook(Hook):
-    """End the training after some epochs, as a kill would."""
+    """End the training after some epochs or iterations, as a kill would."""
     priority = 'LOWEST'
 
-    def __init__(self, epoch):
-        self.epoch = epoch
+    def __init__(self, epoch=None, iteration=None):
+        self.epoch, self.iteration = epoch, iteration
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        if runner.iter + 1 == self.iteration:
+            runner.train_loop._max_iters = self.iteration
 
     def after_train_epoch(self, runner):
         if runner.epoch + 1 == self.epoch:
@@ -178,8 +185,12 @@ def test_aligners_without_parameters_train_and_stop(tmp_path, weights, mode):
 CKA = dict(layer_map='cka')
 
 
-@pytest.mark.parametrize('kind', ['VisionMamba', 'PlainMamba', 'VMamba'])
-@pytest.mark.parametrize('features', ['directions', 'block'])
+@pytest.mark.parametrize('kind, features', [
+    ('VisionMamba', 'block'),
+    ('PlainMamba', 'directions'),
+    ('VMamba', 'directions'),
+    ('VideoMamba', 'directions'),
+])
 def test_cka_chooses_and_saves_the_layers(tmp_path, weights, kind, features):
     distiller = dict(layer_map='cka', features=features)
     runner = train(
@@ -263,3 +274,63 @@ def test_grad_norm_makes_alpha_needless(tmp_path, weights):
     ]
     a, b = map(losses, runs)
     assert a == pytest.approx(b, rel=1e-3)
+
+
+def test_gradients_are_measured_through_activation_checkpoints(
+        tmp_path, weights):
+    """And where the first block is frozen."""
+    distiller = dict(balance='grad_norm')
+    for name, backbone in (('cp', dict(with_cp=True)),
+                           ('frozen', dict(frozen_stages=1))):
+        runs = [
+            train(
+                tmp_path / name / str(alpha),
+                weights,
+                dict(distiller, alpha=alpha),
+                hook={},
+                epochs=1,
+                backbone=backbone) for alpha in (1., 100.)
+        ]
+        assert runs[1].model.distiller.balance.factor.item() == pytest.approx(
+            runs[0].model.distiller.balance.factor.item() / 100, rel=1e-3)
+
+
+def test_training_by_iterations(tmp_path, weights):
+    """Stages and map are those of the epochs; a resumed run is in its stage.
+
+    An epoch has two iterations.
+    """
+    run = dict(
+        distiller=CKA,
+        hook=dict(stages=STAGES),
+        train_cfg=dict(by_epoch=False, max_iters=6, val_interval=100))
+    saved = dict(
+        checkpoint=dict(
+            type='transmamba_mm.ResumableCheckpointHook',
+            by_epoch=False,
+            interval=1),
+        logger=dict(type='LoggerHook', interval=1))
+    loader = dict(
+        batch_size=8,
+        num_workers=0,
+        dataset=dict(type='ToyDataset'),
+        sampler=dict(type='InfiniteSampler', shuffle=True))
+    run.update(train_dataloader=loader)
+    straight = train(tmp_path / 'straight', weights, default=saved, **run)
+    rows = losses(straight)
+    assert len(rows) == 6
+    kinds = [
+        'loss_cls' in r and r['distill.loss_idle'] == 0
+        if 'distill.loss_idle' in r else 'loss_cls' in r
+        for r in read_scalars(straight) if 'loss' in r
+    ]
+    assert kinds == [False, False, True, True, True, True]
+    train(
+        tmp_path / 'resumed',
+        weights,
+        default=saved,
+        hooks=[dict(type='StopHook', iteration=3)],
+        **run)
+    again = train(
+        tmp_path / 'resumed', weights, default=saved, resume=True, **run)
+    assert losses(again) == rows[3:]
