@@ -11,6 +11,9 @@ from tests.test_engine.test_hooks.test_bidirectional_distill_hook import (
     STAGES, find_hook, train)
 from tests.test_engine.test_two_processes import free_port
 from tests.toy import vit_cfg
+from transmamba_mm.engine.hooks import \
+    bidirectional_distill_hook as distill_hook_module
+from transmamba_mm.models.distillers.cka import pick_layers
 
 
 def work(rank, port, folder):
@@ -19,7 +22,13 @@ def work(rank, port, folder):
     os.environ['LOCAL_RANK'] = str(rank)
     dist.init_process_group(
         'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
-    out = {}
+    out, matrices = {}, []
+
+    def keep(matrix):
+        matrices.append(matrix)
+        return pick_layers(matrix)
+
+    distill_hook_module.pick_layers = keep
     for balance in ('constant', 'grad_norm', 'uncertainty'):
         runner = train(
             f'{folder}/{balance}',
@@ -37,6 +46,7 @@ def work(rank, port, folder):
             states=states,
             loss=float(runner.message_hub.get_scalar('train/loss').current()),
             layer_map=runner.model.module.distiller.layer_map)
+    out['matrices'] = matrices
     torch.save(out, f'{folder}/rank_{rank}.pth')
     dist.destroy_process_group()
 
@@ -48,6 +58,8 @@ def test_two_processes(tmp_path):
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'teacher.pth')
     mp.spawn(work, (free_port(), str(tmp_path)), nprocs=2)
     a, b = (torch.load(tmp_path / f'rank_{r}.pth') for r in range(2))
+    matrices = zip(a.pop('matrices'), b.pop('matrices'))
+    assert all(torch.equal(x, y) for x, y in matrices)
     for balance, run in a.items():
         other = b[balance]
         assert run['layer_map'] == other['layer_map']
