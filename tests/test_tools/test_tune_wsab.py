@@ -129,7 +129,8 @@ def test_schedules_are_squeezed_into_a_probe():
         dict(type='x', stop_epoch=10)
     ]
     changes = tool.probe.shorten(cfg, 4, hooks)  # of 20
-    assert changes['train_cfg'] == dict(max_epochs=4, val_interval=4)
+    assert changes['train_cfg'] == dict(
+        max_epochs=4, val_begin=1, val_interval=4)
     assert [s['type'] for s in changes['param_scheduler']
             ] == ['CosineAnnealingLR'], 'the warm-up of 2 epochs is gone'
     assert changes['param_scheduler'][0]['begin'] == 0

@@ -54,7 +54,7 @@ def shorten(cfg: Config, epochs: int, hooks: Sequence[dict]) -> dict:
     if isinstance(schedulers, dict):
         schedulers = [schedulers]
     changes = dict(
-        train_cfg=dict(max_epochs=epochs, val_interval=epochs),
+        train_cfg=dict(max_epochs=epochs, val_begin=1, val_interval=epochs),
         param_scheduler=shorten_schedulers(schedulers, share) or None)
     if 'checkpoint' in (cfg.get('default_hooks') or {}):
         changes['default_hooks'] = dict(
