@@ -73,8 +73,7 @@ class BidirectionalDistillHook(Hook):
         self.teacher.to(next(model.parameters()).device)
         model.attach_teacher(self.teacher)
         print_log(
-            f'Teacher: {type(self.teacher.model.backbone).__name__} of width '
-            f'{self.teacher.embed_dims} and {self.teacher.depth} layers; '
+            f'Teacher: {self.teacher.describe()}; '
             f'student layers learn from its layers '
             f'{list(model.distiller.layer_map)}.',
             logger='current')
@@ -101,6 +100,7 @@ class BidirectionalDistillHook(Hook):
             runner (Runner): The runner.
         """
         unwrap(runner.model).attach_teacher(None)
+        self.teacher.close()
         self.teacher = None
 
 
