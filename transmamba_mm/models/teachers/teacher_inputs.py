@@ -3,7 +3,7 @@ from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..layers.token_layout import TokenLayout
 
@@ -121,3 +121,25 @@ def vit_layout(image_size: Tuple[int, int], patch: Tuple[int, int],
             'the patch size of the teacher; set `input_size` of the teacher '
             'to a larger size, such as the one it was trained with.')
     return TokenLayout(grid, num_extra_tokens, 0 if num_extra_tokens else None)
+
+
+def refuse_non_finite(model: nn.Module, source: str) -> None:
+    """Refuse weights that hold NaN or infinity.
+
+    Args:
+        model (nn.Module): The loaded network.
+        source (str): Where the weights are from.
+
+    Raises:
+        ValueError: If there are such weights.
+    """
+    broken = [k for k, v in model.state_dict().items() if not _is_finite(v)]
+    if broken:
+        raise ValueError(
+            f"The teacher weights '{source}' hold NaN or infinity in "
+            f'{broken[:4]}; their training failed. Take other weights for '
+            'the `teacher` of BidirectionalDistillHook in custom_hooks.')
+
+
+def _is_finite(x: Tensor) -> bool:
+    return not x.is_floating_point() or bool(x.isfinite().all())
