@@ -54,11 +54,8 @@ def test_final_norm_sees_all_tokens(kind, tmp_path):
     last = recorded(teacher, images)[-1]
     assert tokens.shape == last.shape
     if 'clip' in kind or 'llava' in kind:
-        torch.testing.assert_close(
-            tokens[:, 0],
-            own(images, output_hidden_states=True)['pooler_output']
-            if 'alone' in kind or 'llava' in kind else
-            own.vision_model(images).pooler_output)
+        inner = getattr(own, 'vision_model', own)
+        torch.testing.assert_close(tokens[:, 0], inner(images).pooler_output)
     else:
         told = own(images, output_hidden_states=True)
         if 'last_hidden_state' in told:
@@ -176,21 +173,23 @@ def edit_config(folder, **changes):
     path.write_text(json.dumps(config))
 
 
-@pytest.mark.parametrize('changes, error, message', [
-    (dict(num_hidden_layers=5), ValueError, 'tensors missing'),
-    (dict(hidden_size=64), ValueError, 'size mismatch|another'),
-    (dict(num_labels=7), ValueError, 'size mismatch|mismatch'),
-    (dict(quantization_config=dict(quant_method='gptq', bits=4)), ValueError,
+MISFITS = [
+    (dict(num_hidden_layers=5), 'tensors missing'),
+    (dict(hidden_size=64), 'mismatch'),
+    (dict(id2label={i: i
+                    for i in range(7)}), 'mismatch'),
+    (dict(quantization_config=dict(quant_method='gptq', bits=4)),
      r'quantised weights \(gptq\)'),
     (dict(model_type='new_thing',
-          auto_map=dict(AutoConfig='a.B')), ValueError, 'is never run'),
-])
-def test_models_that_do_not_fit(changes, error, message, tmp_path):
+          auto_map=dict(AutoConfig='a.B')), 'is never run'),
+]
+
+
+@pytest.mark.parametrize('changes, message', MISFITS)
+def test_models_that_do_not_fit(changes, message, tmp_path):
     save('vit', tmp_path)
-    if 'num_labels' in changes:
-        changes = dict(id2label={i: i for i in range(7)})
     edit_config(tmp_path, **changes)
-    with pytest.raises(error, match=message):
+    with pytest.raises(ValueError, match=message):
         HFTeacher(str(tmp_path))
 
 

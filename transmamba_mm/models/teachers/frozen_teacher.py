@@ -189,12 +189,12 @@ class FrozenTeacher(nn.Module):
             :meth:`record_layout` says.
         """
         if isinstance(inputs, dict):
-            return self._record_raw(inputs, names)
+            return self._record_tokens(inputs, names)
         num_frames = None
         if inputs.dim() == 5 and not self.takes_clips:
             num_frames = inputs.shape[2]
             inputs = inputs.transpose(1, 2).flatten(0, 1)  # (B T, C, H, W)
-        records = self._record_raw(self.adapt_inputs(inputs), names)
+        records = self._record_tokens(self.adapt_inputs(inputs), names)
         if num_frames is None:
             return records
         layout = self.token_layout(self.seen_size(inputs.shape[-2:]))
@@ -202,6 +202,20 @@ class FrozenTeacher(nn.Module):
             name: _join_frames(x, layout, num_frames)
             for name, x in records.items()
         }
+
+    def _record_tokens(self, inputs, names: Sequence[str]) \
+            -> Dict[str, Tensor]:
+        """Record; a norm that sees the class token alone sees all tokens."""
+        norm, last = self.final_norm_name, self.layer_name.format(self.depth -
+                                                                  1)
+        if norm not in names:
+            return self._record_raw(inputs, names)
+        records = self._record_raw(inputs, [*names, last])
+        if records[norm].dim() == 2:
+            tokens = records[last].to(self.dtype or records[last].dtype)
+            records[norm] = self.model.get_submodule(norm)(tokens).to(
+                records[norm])
+        return {name: records[name] for name in names}
 
     def _record_raw(self, inputs, names: Sequence[str]) -> Dict[str, Tensor]:
         """Run the model on ready inputs, in the teacher's precision."""

@@ -154,7 +154,7 @@ def _check_folder(pretrained: str) -> None:
             return
         hint = ''
         if osp.isfile(osp.join(pretrained, 'open_clip_config.json')):
-            hint = ' It is one of open_clip: use transmamba_mm.OpenCLIPTeacher.'
+            hint = ' Is it of open_clip? Use OpenCLIPTeacher.'
         raise FileNotFoundError(
             f"The folder '{pretrained}' holds no config.json, but "
             f'{sorted(os.listdir(pretrained))[:6]}.{hint} Change `pretrained` '

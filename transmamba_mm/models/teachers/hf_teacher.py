@@ -131,19 +131,6 @@ class HFTeacher(FrozenTeacher):
             return self.model(inputs, interpolate_pos_encoding=True)
         return self.model(inputs)
 
-    def _record_raw(self, inputs, names: Sequence[str]) -> Dict[str, Tensor]:
-        """Record; a norm that sees the class token alone sees all tokens."""
-        last = self.layer_name.format(self.depth - 1)
-        norm = self.final_norm_name
-        if norm not in names:
-            return super()._record_raw(inputs, names)
-        records = super()._record_raw(inputs, [*names, last])
-        if records[norm].dim() == 2:
-            tokens = records[last].to(self.dtype or records[last].dtype)
-            records[norm] = self.model.get_submodule(norm)(tokens).to(
-                records[norm])
-        return {name: records[name] for name in names}
-
     def _try_out(self) -> int:
         """Run a blank image and count the tokens that are no patches."""
         config = self.model.config
