@@ -301,6 +301,16 @@ class FrozenTeacher(nn.Module):
                 f'{"flipped" if self._flip_channels else "kept"}).',
                 logger='current')
 
+    def input_state(self) -> tuple:
+        """Say what is done to the student's images, as plain values.
+
+        Returns:
+            tuple: Equal for two teachers that treat images alike.
+        """
+        told = self._renormalise or ()
+        return (self._flip_channels, self.input_size, str(self.dtype),
+                [t.flatten().tolist() for t in told])
+
     def adapt_inputs(self, inputs: Tensor) -> Tensor:
         """Re-normalise the student's images, and resize them if needed.
 
