@@ -118,8 +118,11 @@ class FixedAugmentation:
 
     @force_full_init
     def __getitem__(self, idx: int) -> Dict[str, Any]:
+        size = len(self.dataset)
+        if not -size <= idx < size:
+            raise IndexError(f'{idx} is no index of {size} images')
         view = int(np.random.randint(self.views)) if self.views > 1 else 0
-        idx = int(idx) % len(self.dataset)
+        idx = int(idx) % size
         key = f'{self._recipe}-{self._name(idx)}-{view}'
         state = get_random_state()
         try:
@@ -134,9 +137,7 @@ class FixedAugmentation:
                 'FixedAugmentation needs samples with `data_samples`; let the '
                 "`pipeline` of its dataset end with dict(type='PackInputs')")
         packed.set_metainfo(
-            dict(
-                augmentation_key=key,
-                augmentation_count=len(self.dataset) * self.views))
+            dict(augmentation_key=key, augmentation_count=size * self.views))
         return sample
 
     def _name(self, idx: int) -> str:
@@ -149,7 +150,7 @@ class FixedAugmentation:
         elif isinstance(info.get('img'), np.ndarray):
             told = np.ascontiguousarray(info['img']).tobytes()
         else:
-            return str(idx)
+            return f'{idx}of{len(self.dataset)}'
         return hashlib.sha256(told).hexdigest()[:24]
 
     def __repr__(self) -> str:
@@ -159,14 +160,14 @@ class FixedAugmentation:
 
 def _describe(dataset: Any) -> List[str]:
     """Describe a dataset's transforms, through all wrappers."""
-    told = [type(dataset).__name__]
+    told = []
     if hasattr(dataset, 'pipeline'):
-        told.append(_ADDRESS.sub('', repr(dataset.pipeline)))
+        told += [type(dataset).__name__, repr(dataset.pipeline)]
     inner = list(getattr(dataset, 'datasets', []))
     inner += [dataset.dataset] if hasattr(dataset, 'dataset') else []
     for child in inner:
         told += _describe(child)
-    return told
+    return [_ADDRESS.sub('', text) for text in told]
 
 
 def _seed_all(key: str) -> None:
