@@ -138,8 +138,8 @@ def test_normalisation_is_that_of_the_folder(tmp_path):
 def test_weights_of_both_kinds_and_in_shards(tmp_path):
     own = save('vit', tmp_path)
     images = torch.randn(2, 3, 16, 16)
-    for i, kwargs in enumerate(
-        (dict(safe_serialization=False), dict(max_shard_size='50KB'))):
+    kinds = dict(safe_serialization=False), dict(max_shard_size='50KB')
+    for i, kwargs in enumerate(kinds):
         folder = tmp_path / str(i)
         own.save_pretrained(folder, **kwargs)
         assert not (folder / 'model.safetensors').exists()
