@@ -161,7 +161,7 @@ def test_teacher_and_student_see_the_same_mixed_images(tmp_path, weights):
         lambda m, i: seen['student'].append(i[0]) if m.training else None)
     record = MMPretrainTeacher.record
 
-    def spy(self, inputs, names):
+    def spy(self, inputs, names, data_samples=None):
         seen['teacher'].append(inputs)
         return record(self, inputs, names)
 

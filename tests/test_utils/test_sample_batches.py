@@ -34,6 +34,21 @@ def test_batches_are_random_once_and_always_the_same():
     assert look(3, seed=1) != first
 
 
+class Tens(Numbers):
+    """Whole batches at once."""
+
+    def __getitems__(self, indices):
+        return dict(index=torch.tensor(indices) * 10)
+
+
+def test_a_data_set_that_makes_batches_is_asked_for_them():
+    loader = DataLoader(Tens(), batch_size=4, collate_fn=lambda batch: batch)
+    with sample_batches(loader, 2) as batches:
+        seen = [b['index'] for b in batches]
+    assert [len(b) for b in seen] == [4, 4]
+    assert (torch.cat(seen) % 10 == 0).all()
+
+
 def test_a_small_data_set_gives_what_it_has():
     indices = sum((i for i, _ in look(99)), [])
     assert sorted(indices) == list(range(11))

@@ -1,10 +1,10 @@
 """A look at the training data that training itself does not notice."""
 from contextlib import contextmanager
-from typing import Iterable, Iterator
+from typing import Any, Iterable, Iterator, List
 
 import torch
 from mmengine.dist import get_dist_info
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from .random_state import get_random_state, seed_worker, set_random_state
 
@@ -40,7 +40,15 @@ def sample_batches(loader: DataLoader,
     state = get_random_state()
     seed_worker(0, seed=seed, epoch=0, rank=rank)
     try:
-        yield (loader.collate_fn([loader.dataset[i] for i in own[k:k + size]])
+        yield (loader.collate_fn(_fetch(loader.dataset, own[k:k + size]))
                for k in range(0, min(share, num_batches * size), size))
     finally:
         set_random_state(state)
+
+
+def _fetch(dataset: Dataset, indices: List[int]) -> Any:
+    """Load samples as a data loader does, all at once where it can."""
+    fetch_all = getattr(dataset, '__getitems__', None)
+    if fetch_all is not None:
+        return fetch_all(indices)
+    return [dataset[i] for i in indices]

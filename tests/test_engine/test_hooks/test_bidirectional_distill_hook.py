@@ -10,7 +10,7 @@ from mmpretrain.registry import HOOKS, MODELS
 
 from tests.test_distillation_run import distill_hook, read_scalars
 from tests.toy import make_runner, student_cfg, vit_cfg
-from transmamba_mm.models import MMPretrainTeacher
+from transmamba_mm.models import CachedTeacher, MMPretrainTeacher
 from transmamba_mm.utils.runner import unwrap
 
 STAGES = [
@@ -61,9 +61,11 @@ def train(folder,
     hook = dict(stages=STAGES) if hook is None else hook
     runner = make_runner(
         folder,
-        model,
-        [distill_hook(weights, **hook),
-         dict(type='EpochStatesHook'), *hooks],
+        model, [{
+            **distill_hook(weights),
+            **hook
+        },
+                dict(type='EpochStatesHook'), *hooks],
         epochs=epochs,
         default_hooks=default or {
             **LAST, 'logger': dict(type='LoggerHook', interval=1)
@@ -246,6 +248,34 @@ def test_a_resumed_run_keeps_its_map(tmp_path, weights):
     assert losses(again) == losses(straight)[2:]
     assert again.model.distiller.layer_map == \
         straight.model.distiller.layer_map
+
+
+def test_stages_and_map_with_kept_features(tmp_path, weights):
+    """The cache is not asked while layers are compared, and is closed."""
+    plain = distill_hook(weights)['teacher']
+    kept = dict(
+        type='transmamba_mm.CachedTeacher',
+        teacher=plain,
+        cache_dir=str(tmp_path / 'cache'))
+    loader = dict(
+        batch_size=8,
+        num_workers=0,
+        dataset=dict(
+            type='transmamba_mm.FixedAugmentation',
+            dataset=dict(type='ToyDataset')),
+        sampler=dict(type='DefaultSampler', shuffle=True))
+    rows = []
+    for i, teacher in enumerate((plain, kept, kept)):
+        with mock.patch.object(CachedTeacher, 'close') as close:
+            runner = train(
+                tmp_path / str(i),
+                weights,
+                CKA,
+                hook=dict(stages=STAGES, teacher=teacher),
+                train_dataloader=loader)
+        assert close.call_count == (i > 0)
+        rows.append(losses(runner))
+    assert rows[1] == pytest.approx(rows[0]) and rows[2] == rows[1]
 
 
 @pytest.mark.parametrize('balance', ['grad_norm', 'uncertainty'])

@@ -114,10 +114,7 @@ class BidirectionalDistillHook(Hook):
         self.teacher = MODELS.build(self.teacher_cfg)
         self.teacher.to(next(model.parameters()).device)
         model.attach_teacher(self.teacher)
-        print_log(
-            f'Teacher: {type(self.teacher.model.backbone).__name__} of width '
-            f'{self.teacher.embed_dims} and {self.teacher.depth} layers.',
-            logger='current')
+        print_log(f'Teacher: {self.teacher.describe()}.', logger='current')
         if model.distiller.measures_layer_map:
             self._set_layer_map(runner, model)
         print_log(
@@ -218,6 +215,8 @@ class BidirectionalDistillHook(Hook):
 
     def _release_teacher(self, model: nn.Module) -> None:
         model.attach_teacher(None)
+        if self.teacher is not None:
+            self.teacher.close()
         self.teacher = None
 
 

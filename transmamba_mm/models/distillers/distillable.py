@@ -75,6 +75,7 @@ class Distillable:
             self._teacher = None
             return
         self._check_teacher(teacher)
+        teacher.check_student(self.data_preprocessor)
         teacher.match_inputs(
             *preprocessor_normalisation(self.data_preprocessor))
         self._teacher = weakref.ref(teacher)
@@ -122,14 +123,18 @@ class Distillable:
         return teacher
 
     def distilled_loss(
-            self, inputs: Tensor,
-            own_loss: Callable[[], Dict[str, Tensor]]) -> Dict[str, Tensor]:
+            self,
+            inputs: Tensor,
+            own_loss: Callable[[], Dict[str, Tensor]],
+            data_samples: Optional[list] = None) -> Dict[str, Tensor]:
         """Compute the own loss once, and add the distiller's terms.
 
         Args:
             inputs (Tensor): Images (B, C, H, W) or clips (B, C, T, H, W), as
                 the student sees them.
             own_loss (Callable): Computes the model's own loss dict.
+            data_samples (List[DataSample], optional): Their samples, by
+                which a cache of features finds them. Defaults to None.
 
         Returns:
             Dict[str, Tensor]: ``loss_cls`` and the terms, the latter with
@@ -145,7 +150,7 @@ class Distillable:
             return losses
         teacher = self.teacher
         seen = self._teacher_names(teacher)
-        shown = teacher.record(inputs, seen)
+        shown = teacher.record(inputs, seen, data_samples)
         names = distiller.student_names(*self._endpoints())
         shared = distiller.shared_names()
         with LayerRecorder(self, names + shared) as records, \
