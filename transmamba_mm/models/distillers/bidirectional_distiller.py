@@ -178,10 +178,10 @@ class BidirectionalDistiller(BaseModule):
         return [path + suffix for path in self.student_layers]
 
     def shared_names(self) -> List[str]:
-        """List the student modules whose outputs :meth:`join` wants.
+        """List the student modules whose weights :meth:`join` wants.
 
         Returns:
-            List[str]: Module paths; mostly none.
+            List[str]: Module paths, any of which will do; mostly none.
         """
         if isinstance(self.balance, GradNormBalance) and \
                 not self.calibrating and self.balance.is_due(self.iteration):
@@ -298,8 +298,8 @@ class BidirectionalDistiller(BaseModule):
         Args:
             task_loss (Tensor): The model's own loss.
             terms (Dict[str, Tensor]): Terms of :meth:`forward`.
-            shared (Sequence[Tensor]): Outputs of :meth:`shared_names`.
-                Defaults to none.
+            shared (Sequence[Tensor]): Trained weights of one of
+                :meth:`shared_names`. Defaults to none.
 
         Returns:
             Dict[str, Tensor]: ``loss_cls``, and the terms with the prefix

@@ -152,8 +152,7 @@ class Distillable:
         seen = self._teacher_names(teacher)
         shown = teacher.record(inputs, seen, data_samples)
         names = distiller.student_names(*self._endpoints())
-        shared = distiller.shared_names()
-        with LayerRecorder(self, names + shared) as records, \
+        with LayerRecorder(self, names) as records, \
                 torch.set_grad_enabled(not distiller.calibrating):
             losses = own_loss()
         terms = distiller([records[n] for n in names],
@@ -165,8 +164,15 @@ class Distillable:
             losses.update({f'distill.{k}': v for k, v in terms.items()})
         else:
             losses.update(
-                distiller.join(task_loss, terms, [records[n] for n in shared]))
+                distiller.join(task_loss, terms, self._shared_weights()))
         return losses
+
+    def _shared_weights(self) -> List[Tensor]:
+        """Return weights of the first trained block, if they are wanted."""
+        blocks = find_modules(self, self.distiller.shared_names())
+        weights = [[p for p in block.parameters() if p.requires_grad]
+                   for block in blocks.values()]
+        return next(filter(None, weights), [])
 
     def _layouts(self, input_size: Sequence[int]) -> Tuple[list, list]:
         """Return student and teacher layouts, one a student layer."""

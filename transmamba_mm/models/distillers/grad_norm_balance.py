@@ -13,7 +13,7 @@ class GradNormBalance(BaseModule):
     """Keep the distillation's pull at a given ratio of the task's.
 
     Every few iterations the gradients of both losses with respect to the
-    output of the student's first trained block are measured, and all
+    weights of the student's first trained block are measured, and all
     distillation terms are scaled so that the norm of theirs is ``ratio``
     times that of the task's. The factor is smoothed, the same on all
     processes, and kept in the checkpoints. Our choice, after Chen et al.,
@@ -66,7 +66,7 @@ class GradNormBalance(BaseModule):
             task (Tensor): The task's loss, weighted.
             terms (Dict[str, Tensor]): The distillation terms.
             progress (float): Scale that is in the terms already, and stays.
-            shared (Sequence[Tensor]): Outputs of the student's blocks; none
+            shared (Sequence[Tensor]): Weights that both losses train; none
                 in an iteration that does not measure.
 
         Returns:
@@ -88,11 +88,10 @@ class GradNormBalance(BaseModule):
     def _measure(self, task: Tensor, total: Tensor,
                  shared: Sequence[Tensor]) -> None:
         """Renew the factor."""
-        trained = [x for x in shared if x.requires_grad]
-        if not trained or not total.requires_grad:
+        if not total.requires_grad:
             return
         norms = torch.stack(
-            [gradient_norm(loss, trained[0]) for loss in (task, total)])
+            [gradient_norm(loss, shared) for loss in (task, total)])
         all_reduce(norms, op='mean')
         new = self.ratio * norms[0] / norms[1]
         smooth = (self.momentum * self.factor.log() +
@@ -102,21 +101,24 @@ class GradNormBalance(BaseModule):
         self.factor.copy_(torch.where(usable, new, self.factor))
 
 
-def gradient_norm(loss: Tensor, tensor: Tensor) -> Tensor:
-    """Norm of a loss's gradient with respect to one tensor of its graph.
+def gradient_norm(loss: Tensor, tensors: Sequence[Tensor]) -> Tensor:
+    """Norm of a loss's gradient with respect to some tensors of its graph.
 
-    The graph stays, and no parameter's gradient is touched.
+    The graph stays, and no ``grad`` is touched.
 
     Args:
         loss (Tensor): Scalar.
-        tensor (Tensor): Any tensor that the loss may depend on.
+        tensors (Sequence[Tensor]): Tensors that the loss may depend on.
 
     Returns:
-        Tensor: Scalar float32; 0 if it does not depend on it.
+        Tensor: Scalar float32, of all gradients together; 0 if the loss
+        depends on none.
     """
-    with torch.autocast(tensor.device.type, enabled=False):
-        gradient, = torch.autograd.grad(
-            SCALE * loss, tensor, retain_graph=True, allow_unused=True)
-    if gradient is None:
-        return torch.zeros((), device=tensor.device)
-    return gradient.float().norm() / SCALE
+    device = tensors[0].device
+    with torch.autocast(device.type, enabled=False):
+        gradients = torch.autograd.grad(
+            SCALE * loss, tensors, retain_graph=True, allow_unused=True)
+    norms = [g.float().norm() for g in gradients if g is not None]
+    if not norms:
+        return torch.zeros((), device=device)
+    return torch.stack(norms).norm() / SCALE
