@@ -11,6 +11,7 @@ from mmpretrain.registry import HOOKS, MODELS
 from tests.test_distillation_run import distill_hook, read_scalars
 from tests.toy import make_runner, student_cfg, vit_cfg
 from transmamba_mm.models import CachedTeacher, MMPretrainTeacher
+from transmamba_mm.models.distillers.cka import pick_layers
 from transmamba_mm.utils.runner import unwrap
 
 STAGES = [
@@ -232,6 +233,19 @@ def test_a_measured_map_trains_like_the_same_map_told(tmp_path, weights):
     told = train(
         tmp_path / 'b', weights, dict(layer_map=layers), hook={}, epochs=2)
     assert losses(measured) == losses(told)
+
+
+@pytest.mark.parametrize('matrix, warned', [
+    (torch.eye(3, 6), False),
+    (torch.eye(3, 6)[[1, 1, 1]], True),
+])
+def test_a_map_to_one_layer_is_mentioned(tmp_path, weights, matrix, warned):
+    path = 'transmamba_mm.engine.hooks.bidirectional_distill_hook.'
+    with mock.patch(path + 'measure_cka', return_value=matrix):
+        runner = train(tmp_path / 'run', weights, CKA, hook={}, epochs=1)
+    log = next((tmp_path / 'run').glob('*/*.log')).read_text()
+    assert ('the same teacher layer' in log) == warned
+    assert runner.model.distiller.layer_map == pick_layers(matrix)
 
 
 def test_a_resumed_run_keeps_its_map(tmp_path, weights):

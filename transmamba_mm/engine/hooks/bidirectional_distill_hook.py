@@ -159,6 +159,14 @@ class BidirectionalDistillHook(Hook):
                             self.cka_batches) as batches, steady_mode(model):
             matrix = measure_cka(model, self.teacher, batches)
         distiller.use_layer_map(pick_layers(matrix))
+        if len(set(distiller.layer_map)) == 1 < distiller.student_depth:
+            print_log(
+                'All student layers are most similar to the same teacher '
+                'layer, as those of a student that knows nothing yet often '
+                "are; consider distiller.layer_map='proportional', or clone "
+                'more layers before.',
+                logger='current',
+                level=logging.WARNING)
         save_cka(matrix, distiller.layer_map, runner.work_dir)
 
     def before_train_iter(self,
