@@ -174,7 +174,14 @@ def read_tower(folder: str, tower: str) -> Dict[str, Tensor]:
                 inner = _tower_key(key, tower)
                 if inner is not None:
                     found[inner] = file.get_tensor(key)
+    if 'embeddings.class_embedding' in found and _is_old():
+        # version 5 writes the names without this part, and reads both
+        found = {f'vision_model.{k}': v for k, v in found.items()}
     return found
+
+
+def _is_old() -> bool:
+    return int(import_transformers().__version__.split('.')[0]) < 5
 
 
 def _tower_key(key: str, tower: str) -> Optional[str]:
