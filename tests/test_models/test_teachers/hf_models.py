@@ -74,9 +74,11 @@ def save(kind, folder, dtype=None):
     if kind.startswith('clip') and tower:
         cls = getattr(hf, f'CLIP{tower.capitalize()}ModelWithProjection')
         return cls.from_pretrained(folder).eval()
-    if tower == 'language':
-        return model.language_model
-    return model.vision_tower if tower == 'vision' else model
+    if not kind.startswith('llava'):
+        return model
+    inner = model if hasattr(model, 'vision_tower') else model.model
+    return getattr(inner,
+                   'language_model' if tower == 'language' else 'vision_tower')
 
 
 def write_processor(folder, **content):

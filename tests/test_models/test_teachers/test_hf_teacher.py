@@ -40,7 +40,7 @@ def test_features_are_those_of_the_library(kind, tmp_path):
     if 'logits' in told:
         assert logits.shape[-1] == teacher.num_classes
         torch.testing.assert_close(logits, told.logits)
-    else:
+    elif kind != 'llava language':
         assert teacher.num_classes is None
 
 
@@ -136,15 +136,17 @@ def test_normalisation_is_that_of_the_folder(tmp_path):
 
 
 def test_weights_of_both_kinds_and_in_shards(tmp_path):
-    own = save('vit', tmp_path)
+    own = save('vit', tmp_path / 'one')
+    own.save_pretrained(tmp_path / 'shards', max_shard_size='50KB')
+    assert not (tmp_path / 'shards' / 'model.safetensors').exists()
+    own.save_pretrained(tmp_path / 'bin')
+    os.remove(tmp_path / 'bin' / 'model.safetensors')
+    torch.save(own.state_dict(), tmp_path / 'bin' / 'pytorch_model.bin')
     images = torch.randn(2, 3, 16, 16)
-    kinds = dict(safe_serialization=False), dict(max_shard_size='50KB')
-    for i, kwargs in enumerate(kinds):
-        folder = tmp_path / str(i)
-        own.save_pretrained(folder, **kwargs)
-        assert not (folder / 'model.safetensors').exists()
+    for name in ('one', 'shards', 'bin'):
+        teacher = HFTeacher(str(tmp_path / name))
         torch.testing.assert_close(
-            HFTeacher(str(folder)).record(images, [''])[''],
+            teacher.record(images, [''])[''],
             own(images).logits)
 
 
@@ -247,3 +249,47 @@ def test_line_for_the_log(tmp_path):
     assert build(
         'vit', tmp_path, dtype='bfloat16').describe() == (
             'ViTForImageClassification of width 48 and 3 layers in bfloat16')
+
+
+@pytest.mark.parametrize('tower', ['vision', 'language'])
+@pytest.mark.parametrize('prefix', ['', 'model.'])
+def test_only_the_tower_of_a_llava_is_read(tower, prefix, tmp_path,
+                                           monkeypatch):
+    from transmamba_mm.models.teachers import hf_loading
+    own = save(f'llava {tower}', tmp_path)
+    if prefix:  # the names of later versions
+        from safetensors.torch import load_file, save_file
+        path = tmp_path / 'model.safetensors'
+        state = {}
+        for k, v in load_file(path).items():
+            k = k.replace('language_model.model.', 'model.language_model.')
+            k = k.replace('language_model.lm_head.', 'lm_head.')
+            state[f'model.{k}' if k.startswith('vision') else k] = v
+        save_file(state, path, metadata=dict(format='pt'))
+    read = {}
+
+    def spy(*args):
+        read.update(hf_loading_read(*args))
+        return dict(read)
+
+    hf_loading_read = hf_loading.read_tower
+    monkeypatch.setattr(hf_loading, 'read_tower', spy)
+    teacher = HFTeacher(str(tmp_path), tower=tower)
+    # later versions keep the head of the tower elsewhere
+    assert 0 <= len(read) - len(own.state_dict()) <= 1
+    inputs = text() if tower == 'language' else torch.randn(2, 3, 16, 16)
+    kwargs = inputs if tower == 'language' else dict(pixel_values=inputs)
+    last = teacher.record(inputs, [teacher.final_norm_name])
+    told = own(**kwargs, output_hidden_states=True).hidden_states[-1]
+    if tower == 'language':
+        torch.testing.assert_close(last[teacher.final_norm_name], told)
+    else:
+        torch.testing.assert_close(recorded(teacher, inputs)[-1], told)
+
+
+def test_damaged_weights(tmp_path):
+    save('vit', tmp_path)
+    with open(tmp_path / 'model.safetensors', 'r+b') as file:
+        file.truncate(1000)
+    with pytest.raises(ValueError, match='cannot be loaded'):
+        HFTeacher(str(tmp_path))

@@ -3,11 +3,13 @@ import difflib
 import inspect
 import os
 import os.path as osp
-from typing import Any, Dict, Optional, Tuple
+import pickle
+import re
+from typing import Any, Dict, Iterable, Optional, Tuple
 
 import torch
 from mmengine.logging import print_log
-from torch import nn
+from torch import Tensor, nn
 
 from .teacher_inputs import refuse_non_finite
 
@@ -55,27 +57,31 @@ def load_hf_model(pretrained: str,
     local = dict(local_files_only=is_offline(pretrained))
     _check_folder(pretrained)
     config = _guard(
+        pretrained,
         transformers.AutoConfig.from_pretrained,
         pretrained,
         trust_remote_code=False,
         **local)
     _check_config(config, pretrained)
     tower = pick_tower(config.model_type, tower)
+    source: Optional[str] = pretrained
+    state = read_tower(pretrained, tower) if \
+        config.model_type == 'llava' and osp.isdir(pretrained) else None
+    if state:  # the tower alone, since a whole LLaVA is large
+        name = 'text' if tower == 'language' else 'vision'
+        source, config = None, getattr(config, f'{name}_config')
+        local = dict(config=config, state_dict=state)
     build, arguments = _builder(transformers, config, tower)
     model, info = _guard(
-        build.from_pretrained,
         pretrained,
+        build.from_pretrained,
+        source,
         output_loading_info=True,
         torch_dtype=dtype,
         weights_only=True,
         **arguments,
         **local)
-    missing = [k for k in info['missing_keys'] if 'position_ids' not in k]
-    if missing:
-        raise ValueError(
-            f"The weights of '{pretrained}' do not fit "
-            f'{type(model).__name__}: {len(missing)} tensors missing '
-            f'{sorted(missing)[:4]}. Change `pretrained` in {WHERE}.')
+    _check_missing(model, info['missing_keys'], pretrained)
     if config.model_type == 'llava':
         model = _llava_tower(model, tower)
     refuse_non_finite(model, pretrained)
@@ -147,6 +153,49 @@ def pick_tower(model_type: str, tower: Optional[str]) -> Optional[str]:
     return tower
 
 
+def read_tower(folder: str, tower: str) -> Dict[str, Tensor]:
+    """Read the weights of one tower of a LLaVA, and leave the rest unread.
+
+    Args:
+        folder (str): Folder with '.safetensors' files.
+        tower (str): 'language' or 'vision'.
+
+    Returns:
+        Dict[str, Tensor]: Weights under the names of the tower alone; empty
+        if there are no such files.
+    """
+    found: Dict[str, Tensor] = {}
+    for name in sorted(os.listdir(folder)):
+        if not name.endswith('.safetensors'):
+            continue
+        from safetensors import safe_open
+        with safe_open(osp.join(folder, name), 'pt') as file:
+            for key in file.keys():
+                inner = _tower_key(key, tower)
+                if inner is not None:
+                    found[inner] = file.get_tensor(key)
+    if 'embeddings.class_embedding' in found and _is_old():
+        # version 5 writes the names without this part, and reads both
+        found = {f'vision_model.{k}': v for k, v in found.items()}
+    return found
+
+
+def _is_old() -> bool:
+    return int(import_transformers().__version__.split('.')[0]) < 5
+
+
+def _tower_key(key: str, tower: str) -> Optional[str]:
+    """Return a tensor's name in a tower, None if it is not of it."""
+    if tower == 'vision':
+        match = re.fullmatch(r'(?:model\.)?vision_tower\.(.+)', key)
+        return match and match[1]
+    if key.startswith('model.language_model.'):  # new names
+        return 'model.' + key[len('model.language_model.'):]
+    if key.startswith('language_model.'):
+        return key[len('language_model.'):]
+    return key if key.startswith('lm_head.') else None
+
+
 def _check_folder(pretrained: str) -> None:
     """Refuse a path that is no folder of a model."""
     if osp.isdir(pretrained):
@@ -174,17 +223,22 @@ def _check_folder(pretrained: str) -> None:
             (f", perhaps to one of {near} in '{parent}'." if near else '.'))
 
 
-def _guard(load: Any, pretrained: str, **kwargs) -> Any:
+def _guard(pretrained: str, load: Any, source: Optional[str], **kwargs) -> Any:
     """Call a loader of the library, and explain what goes wrong."""
     try:
-        return load(pretrained, **kwargs)
+        return load(source, **kwargs)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"The weights of '{pretrained}' hold more than tensors, and "
+            f'loading them would run code, or are damaged: {error} Change '
+            f'`pretrained` in {WHERE}.') from error
     except OSError as error:
         raise FileNotFoundError(
             f"The model '{pretrained}' cannot be read: {error} A name on the "
             'hub needs the network, or a copy in its cache; a folder needs '
             f'config.json and weights. Change `pretrained` in {WHERE}.'
         ) from error
-    except (ValueError, RuntimeError, KeyError) as error:
+    except Exception as error:  # each version of the library has its own
         raise ValueError(
             f"The model '{pretrained}' cannot be loaded: {error} Code that "
             'comes with a model is never run; if it needs such code, or a '
@@ -205,6 +259,17 @@ def _check_config(config: Any, pretrained: str) -> None:
                 'float16 or bfloat16.')
 
 
+def _check_missing(model: nn.Module, names: Iterable[str],
+                   pretrained: str) -> None:
+    """Refuse a network that is partly random."""
+    missing = sorted(name for name in names if 'position_ids' not in name)
+    if missing:
+        raise ValueError(
+            f"The weights of '{pretrained}' do not fit "
+            f'{type(model).__name__}: {len(missing)} tensors missing '
+            f'{missing[:4]}. Change `pretrained` in {WHERE}.')
+
+
 def _builder(transformers: Any, config: Any,
              tower: Optional[str]) -> Tuple[Any, dict]:
     """Choose the class to load, and arguments of its own."""
@@ -217,6 +282,9 @@ def _builder(transformers: Any, config: Any,
         return getattr(transformers, name), {}
     if config.model_type == 'siglip':
         return getattr(transformers, f'Siglip{tower.capitalize()}Model'), {}
+    causal = getattr(transformers, 'MODEL_FOR_CAUSAL_LM_MAPPING', {})
+    if tower == 'language' and type(config) in causal:
+        return causal[type(config)], {}
     known = name.endswith(_HEADS) or name.endswith('WithProjection') or \
         config.model_type == 'llava'
     if known and hasattr(transformers, name):
@@ -227,10 +295,11 @@ def _builder(transformers: Any, config: Any,
             f'A model of the kind {config.model_type!r} has no network that '
             f'gives features; change `pretrained` in {WHERE}.')
     pooled = 'add_pooling_layer' in inspect.signature(bare.__init__).parameters
-    print_log(
-        f'Of {name or "the model"}, {bare.__name__} without a head is taken: '
-        'it has no logits.',
-        logger='current')
+    if tower is None:
+        print_log(
+            f'Of {name or "the model"}, {bare.__name__} without a head is '
+            'taken: it has no logits.',
+            logger='current')
     return bare, dict(add_pooling_layer=False) if pooled else {}
 
 
