@@ -79,7 +79,8 @@ if __name__ == '__main__':
         extras_require=dict(
             kernels=requirements('kernels'),
             multimodal=requirements('multimodal'),
-            tests=requirements('tests')),
+            tests=requirements('tests'),
+            tune=requirements('tune')),
         classifiers=[
             'License :: OSI Approved :: Apache Software License',
             'Operating System :: OS Independent',

@@ -161,9 +161,9 @@ def test_teacher_and_student_see_the_same_mixed_images(tmp_path, weights):
         lambda m, i: seen['student'].append(i[0]) if m.training else None)
     record = MMPretrainTeacher.record
 
-    def spy(self, inputs, names):
+    def spy(self, inputs, *args):
         seen['teacher'].append(inputs)
-        return record(self, inputs, names)
+        return record(self, inputs, *args)
 
     with mock.patch.object(MMPretrainTeacher, 'record', spy):
         runner.train()

@@ -62,7 +62,7 @@ def vit_cfg(embed_dims=48, num_layers=6, num_classes=4, **kwargs):
             num_classes=num_classes,
             in_channels=embed_dims,
             loss=dict(type='CrossEntropyLoss')),
-        data_preprocessor=NORMALISE)
+        data_preprocessor=dict(NORMALISE))
 
 
 def student_cfg(kind='VisionMamba',
@@ -87,7 +87,7 @@ def student_cfg(kind='VisionMamba',
             num_classes=4,
             in_channels=32,
             loss=dict(type='CrossEntropyLoss')),
-        data_preprocessor=NORMALISE)
+        data_preprocessor=dict(NORMALISE))
     if train_cfg is not None:
         model['train_cfg'] = train_cfg
         model['head']['loss'] = dict(

@@ -20,8 +20,9 @@ class GraphedTrainStep:
     the step that is run op by op. A step whose gradients are not finite
     changes no parameter.
 
-    The first steps of a shape of batch, and all batches of another shape, are
-    run op by op.
+    The first steps of a shape of batch or of a stage, all batches of another
+    shape, and the steps in which the distiller measures gradients are run op
+    by op.
 
     Args:
         model (BaseModel): The model, on a CUDA device.
@@ -66,7 +67,8 @@ class GraphedTrainStep:
         key = self._describe(batch)
         if key != self._key:
             self._key, self._seen, self.graph = key, 0, None
-        if self.graph is None and self._seen < self.warmup:
+        if self._is_measured() or (self.graph is None
+                                   and self._seen < self.warmup):
             self._seen += 1
             return self._run_eagerly(batch, optim_wrapper)
         if self.graph is None:
@@ -82,10 +84,18 @@ class GraphedTrainStep:
         distiller = getattr(self.model, 'distiller', None)
         return (inputs.shape, inputs.dtype, len(samples),
                 [t.shape for t in _targets(samples)],
-                getattr(distiller, 'progress', None))
+                getattr(distiller, 'progress',
+                        None), getattr(distiller, 'calibrating', None))
+
+    def _is_measured(self) -> bool:
+        """Tell whether the distiller measures gradients in this step."""
+        distiller = getattr(self.model, 'distiller', None)
+        return distiller is not None and bool(distiller.shared_names())
 
     def _run_eagerly(self, batch: Batch,
                      optim_wrapper: OptimWrapper) -> Dict[str, Tensor]:
+        # those of the graph's last step must not be added to
+        self.optimizer.zero_grad(set_to_none=True)
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         # a graph can only follow steps of a stream that is not the default

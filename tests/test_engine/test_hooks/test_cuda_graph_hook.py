@@ -1,8 +1,12 @@
 """The training step as one CUDA graph."""
+from unittest import mock
+
 import pytest
 import torch
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
 from mmpretrain.registry import HOOKS, MODELS
+from mmpretrain.structures import DataSample
 
 from tests.toy import make_runner, student_cfg, vit_cfg
 from transmamba_mm.engine import CUDAGraphHook
@@ -85,6 +89,36 @@ def test_warmup_must_be_positive():
         CUDAGraphHook(warmup=0)
 
 
+def test_stages_and_measurements_get_no_graph_of_another_step():
+    """Which steps are run op by op (e), recorded (c) and replayed (r)."""
+    model = MODELS.build(
+        student_cfg(
+            distiller=dict(balance=dict(kind='grad_norm', interval=5))))
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    step = GraphedTrainStep(model, OptimWrapper(optimizer), warmup=2)
+    seen = []
+
+    def capture(batch, wrapper):
+        seen.append('c')
+        step.graph = mock.Mock(replay=lambda: seen.append('r'))
+        step.values, step.names = torch.zeros(1), ['loss']
+
+    patches = dict(
+        _run_eagerly=lambda *_: seen.append('e'),
+        _capture=capture,
+        _fill=lambda *_: None)
+    batch = dict(
+        inputs=[torch.zeros(3, 16, 16)] * 2,
+        data_samples=[DataSample().set_gt_label(0)] * 2)
+    with mock.patch.multiple(step, **patches):
+        for i in range(15):
+            model.distiller.calibrating = i < 4
+            model.distiller.iteration = i if i < 4 else i - 4
+            step(batch, None)
+    # calibration; then measured, warm-up, graph, measured again
+    assert ''.join(seen) == 'eecrr' + 'eecrrrerrrre'
+
+
 class TestOnACard:
     pytestmark = needs_card
 
@@ -96,7 +130,15 @@ class TestOnACard:
         for a, b in zip(graph.model.parameters(), plain.model.parameters()):
             torch.testing.assert_close(a, b, rtol=1e-3, atol=2e-5)
 
-    def test_a_taught_student(self, tmp_path):
+    @pytest.mark.parametrize('distiller, stages', [
+        (dict(logit_weight=1.), None),
+        (dict(balance='uncertainty'), None),
+        (dict(balance=dict(kind='grad_norm', interval=5)), None),
+        (dict(),
+         [dict(kind='calibration', epochs=2),
+          dict(kind='distillation')]),
+    ])
+    def test_a_taught_student(self, tmp_path, distiller, stages):
         teacher = MODELS.build(vit_cfg())
         path = tmp_path / 'teacher.pth'
         torch.save(dict(state_dict=teacher.state_dict()), path)
@@ -105,8 +147,9 @@ class TestOnACard:
             teacher=dict(
                 type='transmamba_mm.MMPretrainTeacher',
                 config=vit_cfg(),
-                checkpoint=str(path)))
-        model = student_cfg(distiller=dict(logit_weight=1.))
+                checkpoint=str(path)),
+            stages=stages)
+        model = student_cfg(distiller=distiller)
         graph = train(tmp_path / 'a', [hook, GRAPH], model)
         plain = train(tmp_path / 'b', [hook], model)
         for a, b in zip(graph.model.parameters(), plain.model.parameters()):

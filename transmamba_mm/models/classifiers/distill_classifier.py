@@ -43,4 +43,5 @@ class DistillClassifier(Distillable, ImageClassifier):
         """
         own_loss = super().loss
         return self.distilled_loss(inputs,
-                                   lambda: own_loss(inputs, data_samples))
+                                   lambda: own_loss(inputs, data_samples),
+                                   data_samples)

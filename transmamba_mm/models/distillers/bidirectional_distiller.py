@@ -4,12 +4,16 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from transmamba_mm.distillation import touch
 from transmamba_mm.registry import MODELS
-from ..layers.token_layout import TokenLayout, resize_patches
+from ..layers.token_layout import TokenLayout
 from ..losses import (AdaptiveCosineLoss, ReleasedCodeLoss,
                       logit_distillation_loss)
 from ..necks import ProjectionAligner
+from .balance import build_balance
+from .grad_norm_balance import GradNormBalance
 from .layer_map import map_layers
+from .token_match import match_tokens
 
 Records = Dict[str, Tensor]
 Layouts = Sequence[TokenLayout]
@@ -43,8 +47,9 @@ class BidirectionalDistiller(BaseModule):
             '{}' for the index. None takes the teacher's ``layer_name``.
             Defaults to None.
         layer_map (str | Sequence[int]): See
-            :func:`~transmamba_mm.models.distillers.map_layers`. Defaults to
-            'proportional'.
+            :func:`~transmamba_mm.models.distillers.map_layers`, or 'cka': the
+            hook measures which teacher layer is the most similar one to each
+            student layer before training. Defaults to 'proportional'.
         features (str): 'directions' teaches each scan direction's output by
             itself; the terms are averaged, so that alpha means the same for
             any number of directions (our choice), and added up in the
@@ -68,6 +73,14 @@ class BidirectionalDistiller(BaseModule):
             'released_code'. Defaults to 2.
         aligner (dict): Arguments of :class:`ProjectionAligner`, such as
             ``dict(mode='mlp')``. Defaults to an empty dict.
+        balance (str | dict): How the terms are weighed against the task:
+
+            - 'constant': by alpha and beta as they are.
+            - 'grad_norm': see :class:`GradNormBalance`.
+            - 'uncertainty': see :class:`UncertaintyBalance`.
+
+            A dict adds arguments, such as ``dict(kind='grad_norm',
+            ratio=0.5)``. Defaults to 'constant'.
         log_layers (bool): Whether the cosine and weight of every layer is
             logged, not just mean, least and largest. Defaults to False.
         init_cfg (dict, optional): Initialisation config. Defaults to None.
@@ -93,6 +106,7 @@ class BidirectionalDistiller(BaseModule):
                  logit_weight: float = 0.,
                  temperature: float = 2.,
                  aligner: dict = dict(),
+                 balance: Union[str, dict] = 'constant',
                  log_layers: bool = False,
                  init_cfg: Optional[dict] = None) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -111,7 +125,7 @@ class BidirectionalDistiller(BaseModule):
         self.student_layers = _layer_paths(
             student_layers or 'backbone.layers.{}', student_depth)
         self.teacher_layers = teacher_layers
-        self.layer_map = map_layers(layer_map, student_depth, teacher_depth)
+        self._set_layer_map(layer_map)
         self.logit_weight = logit_weight
         self.temperature = temperature
         self.log_layers = log_layers
@@ -119,12 +133,60 @@ class BidirectionalDistiller(BaseModule):
             variant, alpha, beta)
         #: Scale of all terms in [0, 1]; the hook moves it (warm-up, stop).
         self.progress = 1.
+        #: Whether only the aligner learns; the iteration of the stage.
+        self.calibrating, self.iteration = False, 0
+        self.balance = build_balance(balance, logit_weight > 0)
         self.aligner = ProjectionAligner(student_dims, teacher_dims,
                                          student_depth, **aligner)
         if variant == 'released_code':
             self.feature_loss = ReleasedCodeLoss(temperature)
         else:
             self.feature_loss = AdaptiveCosineLoss(variant, eps, adaptive)
+
+    def _set_layer_map(self, kind: Union[str, Sequence[int]]) -> None:
+        """Map the layers; a map to be measured starts as proportional."""
+        self.measures_layer_map = kind == 'cka'
+        if self.measures_layer_map:
+            if self.variant == 'released_code':
+                raise ValueError(
+                    "distiller.layer_map='cka' has no use in the variant "
+                    "'released_code', which teaches by the last layer only; "
+                    'leave model.distiller.layer_map out.')
+            kind = 'proportional'
+            self.register_buffer('measured_map',
+                                 torch.full((self.student_depth, ), -1))
+        self.layer_map = map_layers(kind, self.student_depth,
+                                    self.teacher_depth)
+
+    def use_layer_map(self, layers: Sequence[int]) -> None:
+        """Take a measured layer map, and keep it in the checkpoints.
+
+        Args:
+            layers (Sequence[int]): One teacher layer a student layer.
+        """
+        self.layer_map = map_layers(
+            list(layers), self.student_depth, self.teacher_depth)
+        self.measured_map.copy_(torch.tensor(self.layer_map))
+
+    def feature_names(self) -> List[str]:
+        """List the student modules whose features are taught.
+
+        Returns:
+            List[str]: One module path a layer.
+        """
+        suffix = '.direction_tap' if self.use_directions else ''
+        return [path + suffix for path in self.student_layers]
+
+    def shared_names(self) -> List[str]:
+        """List the student modules whose weights :meth:`join` wants.
+
+        Returns:
+            List[str]: Module paths, any of which will do; mostly none.
+        """
+        if isinstance(self.balance, GradNormBalance) and \
+                not self.calibrating and self.balance.is_due(self.iteration):
+            return self.student_layers
+        return []
 
     def student_names(self, final_norm: str, head: str) -> List[str]:
         """List the student modules to record.
@@ -136,8 +198,7 @@ class BidirectionalDistiller(BaseModule):
         Returns:
             List[str]: Module paths.
         """
-        suffix = '.direction_tap' if self.use_directions else ''
-        names = [path + suffix for path in self.student_layers]
+        names = self.feature_names()
         if self.variant == 'released_code':
             names[-1] = final_norm
         return names + [head] * (self.logit_weight > 0)
@@ -201,9 +262,9 @@ class BidirectionalDistiller(BaseModule):
 
     def _check_features(self, student: Sequence, teacher: Sequence) -> None:
         """Refuse records that are no features of the widths told."""
-        widths = [p.in_features for p in self.aligner.projections]
         told = dict(
-            student_layers=(student, widths, 4 if self.use_directions else 3),
+            student_layers=(student, self.aligner.in_dims,
+                            4 if self.use_directions else 3),
             teacher_layers=(teacher, [self.teacher_dims] * len(teacher), 3))
         for key, (features, dims, axes) in told.items():
             for x, d in zip(features, dims):
@@ -223,9 +284,35 @@ class BidirectionalDistiller(BaseModule):
         while distillation is off.
 
         Returns:
-            Dict[str, Tensor]: One term with value 0.
+            Dict[str, Tensor]: One term with value 0; none without parameters.
         """
-        return dict(loss_idle=sum(0. * p.sum() for p in self.parameters()))
+        params = list(self.parameters())
+        return dict(loss_idle=touch(params)) if params else {}
+
+    def join(self,
+             task_loss: Tensor,
+             terms: Records,
+             shared: Sequence[Tensor] = ()) -> Records:
+        """Weigh the model's own loss and the terms against each other.
+
+        Args:
+            task_loss (Tensor): The model's own loss.
+            terms (Dict[str, Tensor]): Terms of :meth:`forward`.
+            shared (Sequence[Tensor]): Trained weights of one of
+                :meth:`shared_names`. Defaults to none.
+
+        Returns:
+            Dict[str, Tensor]: ``loss_cls``, and the terms with the prefix
+            'distill.'.
+        """
+        task = self.task_weight * task_loss
+        if self.balance is not None:
+            task, terms = self.balance(task, terms, self.progress, shared)
+        return dict(
+            loss_cls=task, **{
+                f'distill.{k}': v
+                for k, v in terms.items()
+            })
 
     def _adaptive_terms(self, student, teacher, student_layouts,
                         teacher_layouts) -> Dict[str, Tensor]:
@@ -263,7 +350,7 @@ class BidirectionalDistiller(BaseModule):
             idle = 0.
         else:
             # as released: no calibration where the widths agree
-            idle = self.idle_terms()['loss_idle']
+            idle = touch(self.aligner.parameters())
         patches, cls_token = teacher_layouts[0].split(teacher[0])
         target = patches.mean(1) if cls_token is None else cls_token[:, 0]
         loss = self.feature_loss(pooled[-1], pooled[:-1], target)
@@ -282,34 +369,6 @@ class BidirectionalDistiller(BaseModule):
                     for i, v in enumerate(values)
                 })
         return stats
-
-
-def match_tokens(student: Tensor, teacher: Tensor, student_layout: TokenLayout,
-                 teacher_layout: TokenLayout) -> Tuple[Tensor, Tensor]:
-    """Bring two token sequences into one order and length.
-
-    The teacher's grid is resized to the student's (bilinear, our choice), and
-    its frames are made as many (see :func:`resize_patches`); the class tokens
-    are compared if both have one, and dropped if not; the distillation token
-    is dropped.
-
-    Args:
-        student (Tensor): Shape (..., L_s, C_s).
-        teacher (Tensor): Shape (B, L_t, C_t).
-        student_layout (TokenLayout): Layout of the L_s tokens.
-        teacher_layout (TokenLayout): Layout of the L_t tokens.
-
-    Returns:
-        Tuple[Tensor, Tensor]: (..., L, C_s) and (B, L, C_t), in the
-        student's order.
-    """
-    patches, cls_token = teacher_layout.split(teacher)
-    patches = resize_patches(patches, teacher_layout, student_layout)
-    if student_layout.cls_index is None:
-        return student, patches
-    if cls_token is None:
-        return student_layout.split(student)[0], patches
-    return student, student_layout.join(patches, cls_token)
 
 
 def _layer_paths(layers: Union[str, Sequence[str]], depth: int) -> List[str]:

@@ -1,10 +1,11 @@
 import weakref
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
+import torch
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
-from transmamba_mm.distillation import LayerRecorder, find_modules
+from transmamba_mm.distillation import LayerRecorder, find_modules, touch
 from ..teachers import FrozenTeacher, preprocessor_normalisation
 
 
@@ -74,6 +75,7 @@ class Distillable:
             self._teacher = None
             return
         self._check_teacher(teacher)
+        teacher.check_student(self.data_preprocessor)
         teacher.match_inputs(
             *preprocessor_normalisation(self.data_preprocessor))
         self._teacher = weakref.ref(teacher)
@@ -121,34 +123,56 @@ class Distillable:
         return teacher
 
     def distilled_loss(
-            self, inputs: Tensor,
-            own_loss: Callable[[], Dict[str, Tensor]]) -> Dict[str, Tensor]:
+            self,
+            inputs: Tensor,
+            own_loss: Callable[[], Dict[str, Tensor]],
+            data_samples: Optional[list] = None) -> Dict[str, Tensor]:
         """Compute the own loss once, and add the distiller's terms.
 
         Args:
             inputs (Tensor): Images (B, C, H, W) or clips (B, C, T, H, W), as
                 the student sees them.
             own_loss (Callable): Computes the model's own loss dict.
+            data_samples (List[DataSample], optional): Their samples, by
+                which a cache of features finds them. Defaults to None.
 
         Returns:
             Dict[str, Tensor]: ``loss_cls`` and the terms, the latter with
-            the prefix 'distill.'.
+            the prefix 'distill.'. While the distiller is calibrated there is
+            no ``loss_cls``, and only the distiller's parameters get a
+            gradient other than zero.
         """
-        distiller, teacher = self.distiller, self.teacher
+        distiller = self.distiller
         if distiller.progress == 0:
             losses, terms = own_loss(), distiller.idle_terms()
+            losses['loss_cls'] = distiller.task_weight * losses.pop('loss')
+            losses.update({f'distill.{k}': v for k, v in terms.items()})
+            return losses
+        teacher = self.teacher
+        seen = self._teacher_names(teacher)
+        shown = teacher.record(inputs, seen, data_samples)
+        names = distiller.student_names(*self._endpoints())
+        with LayerRecorder(self, names) as records, \
+                torch.set_grad_enabled(not distiller.calibrating):
+            losses = own_loss()
+        terms = distiller([records[n] for n in names],
+                          [shown[n] for n in seen],
+                          *self._layouts(inputs.shape[2:]))
+        task_loss = losses.pop('loss')
+        if distiller.calibrating:
+            terms['loss_idle'] = touch(self.parameters())
+            losses.update({f'distill.{k}': v for k, v in terms.items()})
         else:
-            seen = self._teacher_names(teacher)
-            shown = teacher.record(inputs, seen)
-            names = distiller.student_names(*self._endpoints())
-            with LayerRecorder(self, names) as records:
-                losses = own_loss()
-            terms = distiller([records[n] for n in names],
-                              [shown[n] for n in seen],
-                              *self._layouts(inputs.shape[2:]))
-        losses['loss_cls'] = distiller.task_weight * losses.pop('loss')
-        losses.update({f'distill.{k}': v for k, v in terms.items()})
+            losses.update(
+                distiller.join(task_loss, terms, self._shared_weights()))
         return losses
+
+    def _shared_weights(self) -> List[Tensor]:
+        """Return weights of the first trained block, if they are wanted."""
+        blocks = find_modules(self, self.distiller.shared_names())
+        weights = [[p for p in block.parameters() if p.requires_grad]
+                   for block in blocks.values()]
+        return next(filter(None, weights), [])
 
     def _layouts(self, input_size: Sequence[int]) -> Tuple[list, list]:
         """Return student and teacher layouts, one a student layer."""

@@ -30,8 +30,9 @@ def map_layers(kind: Union[str, Sequence[int]], student_depth: int,
     if isinstance(kind, str):
         if kind != 'proportional':
             raise ValueError(
-                f"distiller.layer_map='{kind}' is unknown; use 'proportional' "
-                'or a list of one teacher layer for each student layer.')
+                f"distiller.layer_map='{kind}' is unknown; use "
+                "'proportional', 'cka', or a list of one teacher layer for "
+                'each student layer.')
         return tuple(-(-(i + 1) * teacher_depth // student_depth) - 1
                      for i in range(student_depth))
     if len(kind) != student_depth:

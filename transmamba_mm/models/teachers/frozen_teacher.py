@@ -1,6 +1,6 @@
 from abc import abstractmethod
 from dataclasses import replace
-from typing import Dict, Optional, Sequence, Tuple
+from typing import Dict, Optional, Sequence, Tuple, Union
 
 import torch
 from mmengine.logging import print_log
@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from transmamba_mm.distillation import LayerRecorder
 from ..layers.token_layout import TokenLayout
+from .teacher_inputs import as_dtype, as_size, output_tensor, resize_images
+
+Size = Tuple[int, int]
 
 
 class FrozenTeacher(nn.Module):
@@ -20,33 +23,54 @@ class FrozenTeacher(nn.Module):
     A teacher of images sees a clip frame by frame, and its features are put
     together as those of one clip, the class tokens and logits as the mean
     over the frames (our choice). A teacher of clips sets ``takes_clips`` and
-    gives such features itself.
+    gives such features itself. A teacher of texts takes a dict with
+    ``input_ids`` and, if wanted, ``attention_mask``.
+
+    Images of another size than ``native_size`` are handed on if the model
+    interpolates its position embedding, and resized (bicubic, antialiased)
+    if not; the log says which.
 
     Args:
         model (nn.Module): The network.
-        head_name (str): Path of the module whose output are the logits.
-            Defaults to 'head'.
+        head_name (str): Path of the module whose output are the logits; ''
+            is the model itself. Defaults to 'head'.
         final_norm_name (str): Path of the norm after the last layer.
             Defaults to 'backbone.ln1'.
         layer_name (str): Path of a layer, with '{}' for its index. Defaults
             to 'backbone.layers.{}'.
+        dtype (str, optional): Precision of the weights and of the
+            computation, 'float32', 'bfloat16' or 'float16', whatever the
+            student's; features come back as float32. None takes the model
+            as it is, under the student's autocast. Defaults to None.
+        input_size (int | Tuple[int, int], optional): Height and width to
+            which every image is resized. None resizes only what the model
+            cannot take. Defaults to None.
     """
 
     #: Whether the model itself takes clips (B, C, T, H, W).
     takes_clips = False
+    #: Whether the model interpolates its position embedding by itself.
+    interpolates = True
+    #: Whether the model takes token numbers and no images.
+    takes_text = False
 
     def __init__(self,
                  model: nn.Module,
                  head_name: str = 'head',
                  final_norm_name: str = 'backbone.ln1',
-                 layer_name: str = 'backbone.layers.{}') -> None:
+                 layer_name: str = 'backbone.layers.{}',
+                 dtype: Optional[str] = None,
+                 input_size: Union[int, Size, None] = None) -> None:
         super().__init__()
-        self.model = model.requires_grad_(False)
+        self.dtype = as_dtype(dtype)
+        self.input_size = as_size(input_size)
+        self.model = model.requires_grad_(False).to(self.dtype)
         self.head_name = head_name
         self.final_norm_name = final_norm_name
         self.layer_name = layer_name
         self._renormalise: Optional[Tuple[Tensor, Tensor]] = None
         self._flip_channels = False
+        self._told_sizes = set()
         self.eval()
 
     @property
@@ -98,34 +122,129 @@ class FrozenTeacher(nn.Module):
         """
         return super().train(False)
 
+    @property
+    def native_size(self) -> Optional[Size]:
+        """Tuple[int, int], optional: Height and width the model was built
+        for, if it is known."""
+        return None
+
+    @property
+    def kind(self) -> str:
+        """str: Name of the network's class, for the log."""
+        return type(self.model).__name__
+
+    def describe(self) -> str:
+        """Say in a few words what teaches, for the log.
+
+        Returns:
+            str: Kind, width, depth, and precision and size if they are set.
+        """
+        text = (f'{self.kind} of width {self.embed_dims} and '
+                f'{self.depth} layers')
+        if self.dtype is not None:
+            text += f' in {str(self.dtype)[len("torch."):]}'
+        if self.input_size is not None:
+            text += f', which sees images of {self.input_size}'
+        return text
+
+    def check_student(self, preprocessor: nn.Module) -> None:
+        """Refuse a student whose inputs the teacher cannot take.
+
+        Args:
+            preprocessor (nn.Module): The student's data preprocessor.
+        """
+
+    def close(self) -> None:
+        """Finish after training, such as write a summary to the log."""
+
+    def run_model(self, inputs: Union[Tensor, Dict[str, Tensor]]) -> object:
+        """Run the model on inputs that are ready for it.
+
+        Args:
+            inputs (Tensor | Dict[str, Tensor]): What :meth:`adapt_inputs`
+                returns, or a text.
+
+        Returns:
+            object: What the model returns.
+        """
+        return self.model(inputs)
+
     @torch.no_grad()
-    def record(self, inputs: Tensor,
-               names: Sequence[str]) -> Dict[str, Tensor]:
+    def record(self,
+               inputs: Union[Tensor, Dict[str, Tensor]],
+               names: Sequence[str],
+               data_samples: Optional[list] = None) -> Dict[str, Tensor]:
         """Run the teacher and keep some outputs.
 
         Args:
-            inputs (Tensor): Images (B, C, H, W) or clips (B, C, T, H, W),
-                normalised as the student wants them; see
-                :meth:`match_inputs`.
+            inputs (Tensor | Dict[str, Tensor]): Images (B, C, H, W) or clips
+                (B, C, T, H, W), normalised as the student wants them, see
+                :meth:`match_inputs`; or a text, see the class.
             names (Sequence[str]): Module paths in the teacher's model.
+            data_samples (List[DataSample], optional): What else is known of
+                the inputs; only a cache looks at it. Defaults to None.
 
         Returns:
             Dict[str, Tensor]: Path to output; tokens stand as
             :meth:`record_layout` says.
         """
+        if isinstance(inputs, dict):
+            return self._record_tokens(inputs, names)
         num_frames = None
         if inputs.dim() == 5 and not self.takes_clips:
             num_frames = inputs.shape[2]
             inputs = inputs.transpose(1, 2).flatten(0, 1)  # (B T, C, H, W)
-        with LayerRecorder(self.model, names) as records:
-            self.model(self.adapt_inputs(inputs))
+        records = self._record_tokens(self.adapt_inputs(inputs), names)
         if num_frames is None:
-            return dict(records)
-        layout = self.token_layout(tuple(inputs.shape[-2:]))
+            return records
+        layout = self.token_layout(self.seen_size(inputs.shape[-2:]))
         return {
             name: _join_frames(x, layout, num_frames)
             for name, x in records.items()
         }
+
+    def _record_tokens(self, inputs, names: Sequence[str]) \
+            -> Dict[str, Tensor]:
+        """Record; a norm that sees the class token alone sees all tokens."""
+        norm, last = self.final_norm_name, self.layer_name.format(self.depth -
+                                                                  1)
+        if norm not in names:
+            return self._record_raw(inputs, names)
+        records = self._record_raw(inputs, [*names, last])
+        if records[norm].dim() == 2:
+            tokens = records[last].to(self.dtype or records[last].dtype)
+            records[norm] = self.model.get_submodule(norm)(tokens).to(
+                records[norm])
+        return {name: records[name] for name in names}
+
+    def _record_raw(self, inputs, names: Sequence[str]) -> Dict[str, Tensor]:
+        """Run the model on ready inputs, in the teacher's precision."""
+        if self.dtype is None:
+            with LayerRecorder(self.model, names) as records:
+                self.run_model(inputs)
+            return {k: output_tensor(v) for k, v in records.items()}
+        kind = next(self.model.parameters()).device.type
+        if isinstance(inputs, Tensor):
+            inputs = inputs.to(self.dtype)
+        with torch.autocast(kind, enabled=False), \
+                LayerRecorder(self.model, names) as records:
+            self.run_model(inputs)
+        return {k: output_tensor(v).float() for k, v in records.items()}
+
+    def seen_size(self, image_size: Size) -> Size:
+        """Tell in which size the model sees an image.
+
+        Args:
+            image_size (Tuple[int, int]): Height and width of the image.
+
+        Returns:
+            Tuple[int, int]: Height and width after resizing.
+        """
+        image_size = tuple(image_size)
+        if self.input_size is not None:
+            return self.input_size
+        native = self.native_size
+        return image_size if native is None or self.interpolates else native
 
     def record_layout(self,
                       input_size: Tuple[int, ...],
@@ -134,13 +253,18 @@ class FrozenTeacher(nn.Module):
 
         Args:
             input_size (Tuple[int, ...]): Height and width in pixels; before
-                them the number of frames, for a clip.
+                them the number of frames, for a clip. Of a text, its number
+                of tokens alone.
             layer (int): Layer index. Defaults to -1.
 
         Returns:
             TokenLayout: As :meth:`token_layout`; of a clip that was seen
-            frame by frame, with its frames and at most one class token.
+            frame by frame, with its frames and at most one class token; of a
+            text, one row.
         """
+        if self.takes_text:
+            return TokenLayout((1, input_size[-1]))
+        input_size = (*input_size[:-2], *self.seen_size(input_size[-2:]))
         if len(input_size) == 2 or self.takes_clips:
             return self.token_layout(input_size, layer)
         layout = self.token_layout(input_size[1:], layer)
@@ -177,14 +301,24 @@ class FrozenTeacher(nn.Module):
                 f'{"flipped" if self._flip_channels else "kept"}).',
                 logger='current')
 
+    def input_state(self) -> tuple:
+        """Say what is done to the student's images, as plain values.
+
+        Returns:
+            tuple: Equal for two teachers that treat images alike.
+        """
+        told = self._renormalise or ()
+        return (self._flip_channels, self.input_size, str(self.dtype),
+                [t.flatten().tolist() for t in told])
+
     def adapt_inputs(self, inputs: Tensor) -> Tensor:
-        """Re-normalise the student's images for the teacher.
+        """Re-normalise the student's images, and resize them if needed.
 
         Args:
             inputs (Tensor): Images (B, C, H, W) or clips (B, C, T, H, W).
 
         Returns:
-            Tensor: Of the same shape.
+            Tensor: Of the same shape, but for height and width.
         """
         if self._flip_channels:
             inputs = inputs.flip(1)
@@ -193,7 +327,28 @@ class FrozenTeacher(nn.Module):
             scale, shift = (
                 t.to(inputs).reshape(channels) for t in self._renormalise)
             inputs = inputs * scale + shift
-        return inputs
+        size = tuple(inputs.shape[-2:])
+        seen = self.seen_size(size)
+        self._tell_size(size, seen)
+        return inputs if seen == size else resize_images(inputs, seen)
+
+    def _tell_size(self, size: Size, seen: Size) -> None:
+        """Log once how images of another size are handled."""
+        native = self.native_size
+        if size in self._told_sizes or (seen == size
+                                        and native in (None, size)):
+            return
+        self._told_sizes.add(size)
+        what = []
+        if seen != size:
+            what.append(f'they are resized to {seen} for it')
+        if native not in (None, seen):
+            what.append('its position embedding is interpolated')
+        print_log(
+            f'Images of {size} for a teacher of {native or seen}: '
+            f'{", and ".join(what)}. `input_size` of the teacher sets the '
+            'size in which it sees images.',
+            logger='current')
 
 
 def _join_frames(x: Tensor, layout: TokenLayout, num_frames: int) -> Tensor:

@@ -1,10 +1,12 @@
 import os.path as osp
-from typing import Optional, Tuple, Union
+from typing import Optional, Sequence, Tuple, Union
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 from mmpretrain.apis import get_model
+from mmpretrain.models import TIMMBackbone, TimmClassifier
 from torch import Tensor, nn
 
 from transmamba_mm.registry import MODELS
@@ -12,6 +14,7 @@ from transmamba_mm.utils.state_dict import unwrap_state_dict
 from ..backbones.base_mamba import BaseMamba, num_patches
 from ..layers.token_layout import TokenLayout
 from .frozen_teacher import FrozenTeacher
+from .teacher_inputs import as_size, vit_layout
 
 WHERE = 'the `teacher` of BidirectionalDistillHook in custom_hooks'
 
@@ -24,11 +27,19 @@ class MMPretrainTeacher(FrozenTeacher):
     ViM and VideoMamba. A VideoMamba of clips teaches clips as a whole; any
     other sees them frame by frame.
 
+    The wrappers of timm, ``TimmClassifier`` and ``TIMMBackbone``, may hold
+    any of timm's ViTs; their files, which are those of the official DeiT
+    too, load as they are. Where their config has no normalisation, timm's
+    own for that model is taken.
+
     Args:
         config (str | dict): Path of a config file, name of a model in
             MMPretrain's zoo, or a config dict (the ``model`` dict alone will
             do).
-        checkpoint (str): Weights file or URL.
+        checkpoint (str): Weights file or URL, '.pth' or '.safetensors'.
+        dtype (str, optional): See :class:`FrozenTeacher`. Defaults to None.
+        input_size (int | Tuple[int, int], optional): See
+            :class:`FrozenTeacher`. Defaults to None.
 
     Raises:
         ValueError: If the backbone is not ViT-like, or the weights do not
@@ -36,34 +47,75 @@ class MMPretrainTeacher(FrozenTeacher):
         FileNotFoundError: If there is no such file.
     """
 
-    def __init__(self, config: Union[str, dict], checkpoint: str) -> None:
+    def __init__(self,
+                 config: Union[str, dict],
+                 checkpoint: str,
+                 dtype: Optional[str] = None,
+                 input_size: Union[int, Sequence[int], None] = None) -> None:
         model = get_model(_as_config(config))
-        _check_backbone(model)
+        timm_path = _timm_path(model)
+        if timm_path is None:
+            _check_backbone(model)
         load_teacher_weights(model, checkpoint)
-        norm = getattr(model.backbone, 'final_norm_name', 'ln1')
-        super().__init__(model, final_norm_name=f'backbone.{norm}')
-        self.takes_clips = getattr(model.backbone, 'num_frames',
-                                   None) is not None
+        if timm_path is not None and input_size is not None:
+            model.get_submodule(timm_path).set_input_size(as_size(input_size))
+        if timm_path is None:
+            norm = getattr(model.backbone, 'final_norm_name', 'ln1')
+            paths = dict(final_norm_name=f'backbone.{norm}')
+        else:
+            paths = dict(
+                layer_name=f'{timm_path}.blocks.{{}}',
+                final_norm_name=f'{timm_path}.norm',
+                head_name='head' if hasattr(model, 'head') else '')
+        super().__init__(model, dtype=dtype, input_size=input_size, **paths)
+        backbone = getattr(model, 'backbone', None)
+        self.takes_clips = getattr(backbone, 'num_frames', None) is not None
+        self._timm = timm_path and model.get_submodule(timm_path)
+        if self._timm is not None:
+            self.interpolates = bool(
+                getattr(self._timm, 'dynamic_img_size', False))
 
     @property
     def embed_dims(self) -> int:
         """int: Width of the features."""
+        if self._timm is not None:
+            return self._timm.embed_dim
         return self.model.backbone.embed_dims
 
     @property
     def depth(self) -> int:
         """int: Number of transformer layers."""
+        if self._timm is not None:
+            return len(self._timm.blocks)
         return len(self.model.backbone.layers)
 
     @property
     def num_classes(self) -> Optional[int]:
         """int, optional: Number of logits, if there is a head."""
-        return getattr(self.model.head, 'num_classes', None)
+        if hasattr(self.model, 'head'):
+            return getattr(self.model.head, 'num_classes', None)
+        return self._timm.num_classes or None
+
+    @property
+    def native_size(self) -> Optional[Tuple[int, int]]:
+        """Tuple[int, int], optional: Size the model was built for."""
+        if self._timm is not None:
+            return self._timm.patch_embed.img_size
+        size = getattr(self.model.backbone, 'img_size', None)
+        return as_size(size)
+
+    @property
+    def kind(self) -> str:
+        """str: Name of the network's class, for the log."""
+        return type(self._timm or self.model.backbone).__name__
 
     def token_layout(self,
                      image_size: Tuple[int, int],
                      layer: int = -1) -> TokenLayout:
         """See :meth:`FrozenTeacher.token_layout`."""
+        if self._timm is not None:
+            return vit_layout(image_size, self._timm.patch_embed.patch_size,
+                              self._timm.num_prefix_tokens)
         if isinstance(self.model.backbone, BaseMamba):
             return self.model.backbone.token_layout(image_size, layer)
         conv = self.model.backbone.patch_embed.projection
@@ -75,7 +127,13 @@ class MMPretrainTeacher(FrozenTeacher):
 
     def normalisation(self) -> Tuple[Tensor, Tensor, bool]:
         """See :meth:`FrozenTeacher.normalisation`."""
-        return preprocessor_normalisation(self.model.data_preprocessor)
+        preprocessor = self.model.data_preprocessor
+        if self._timm is None or preprocessor._enable_normalize:
+            return preprocessor_normalisation(preprocessor)
+        cfg = self._timm.pretrained_cfg
+        mean, std = (255 * torch.tensor(cfg[key]).reshape(-1, 1, 1)
+                     for key in ('mean', 'std'))
+        return mean, std, True
 
 
 def preprocessor_normalisation(
@@ -111,6 +169,25 @@ def _as_config(config: Union[str, dict]) -> Union[str, Config]:
     return Config(dict(config))
 
 
+def _timm_path(model: nn.Module) -> Optional[str]:
+    """Return where the timm ViT of a wrapper is, None without a wrapper."""
+    for path, wrapper in (('model', TimmClassifier), ('backbone.timm_model',
+                                                      TIMMBackbone)):
+        owner = model if path == 'model' else getattr(model, 'backbone', None)
+        if not isinstance(owner, wrapper):
+            continue
+        network = model.get_submodule(path)
+        needed = ('blocks', 'norm', 'patch_embed', 'num_prefix_tokens')
+        missing = [name for name in needed if not hasattr(network, name)]
+        if missing:
+            raise ValueError(
+                f"timm's {type(network).__name__} cannot teach: it has no "
+                f"{missing}. Take one of timm's ViTs, such as "
+                f"'deit_small_patch16_224'; change `config` in {WHERE}.")
+        return path
+    return None
+
+
 def _check_backbone(model: nn.Module) -> None:
     backbone = getattr(model, 'backbone', None)
     if isinstance(backbone, BaseMamba) and backbone.block_names == [
@@ -140,7 +217,7 @@ def load_teacher_weights(model: nn.Module, checkpoint: str) -> None:
         FileNotFoundError: If there is no such file.
     """
     try:
-        content = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
+        content = _load_file(checkpoint)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"No teacher weights at '{checkpoint}'; change `checkpoint` in "
@@ -154,7 +231,7 @@ def load_teacher_weights(model: nn.Module, checkpoint: str) -> None:
     resized = [
         f'{k}: {tuple(state[k].shape)} in the file, {tuple(v.shape)} here'
         for k, v in own.items() if k in state and state[k].shape != v.shape
-        and not k.endswith('pos_embed')
+        and not (k.endswith('pos_embed') and _timm_path(model) is None)
     ]
     if missing or resized:
         raise ValueError(
@@ -170,4 +247,18 @@ def load_teacher_weights(model: nn.Module, checkpoint: str) -> None:
             f"The teacher weights '{checkpoint}' hold NaN or infinity in "
             f'{broken[:4]}; its training failed. Change `checkpoint` in '
             f'{WHERE}.')
+    surplus = [k for k in state if k not in own]
+    if surplus:
+        print_log(
+            f"{len(surplus)} tensors of '{checkpoint}' are not in the "
+            f"teacher's model and are left out: {surplus[:4]}.",
+            logger='current')
     model.load_state_dict(state, strict=False)
+
+
+def _load_file(path: str) -> object:
+    """Read a weights file of either kind."""
+    if not path.endswith('.safetensors'):
+        return CheckpointLoader.load_checkpoint(path, 'cpu')
+    from safetensors.torch import load_file
+    return load_file(path)

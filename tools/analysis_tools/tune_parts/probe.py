@@ -1,0 +1,168 @@
+"""A probe: a training that is shorter than the config's."""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import List, Optional, Sequence
+
+from mmengine.config import Config
+
+from transmamba_mm.utils.atomic_io import atomic_write
+
+TRAIN = Path(__file__).resolve().parents[2] / 'train.py'
+
+
+class ProbeError(Exception):
+    """A probe that gave no value; the message says why."""
+
+
+def write_config(path: Path, base: Path, changes: dict) -> None:
+    """Write a config as its difference from another one.
+
+    Args:
+        path (Path): The file; it appears whole.
+        base (Path): The other config.
+        changes (dict): Overrides.
+    """
+    name = os.path.relpath(base.resolve(), path.resolve().parent)
+    text = f'_base_ = {name!r}\n\n{Config(changes).pretty_text}'
+    atomic_write(path, text.encode())
+
+
+def shorten(cfg: Config, epochs: int, hooks: Sequence[dict]) -> dict:
+    """Squeeze a training into fewer epochs, schedules included.
+
+    Args:
+        cfg (Config): The config.
+        epochs (int): Epochs wanted.
+        hooks (Sequence[dict]): The hooks' configs, which are changed in
+            place.
+
+    Returns:
+        dict: Overrides; one validation at the end, no checkpoints.
+
+    Raises:
+        ValueError: If the config does not count by epochs.
+    """
+    whole = cfg.train_cfg.get('max_epochs')
+    if whole is None:
+        raise ValueError('Only trainings by epochs can be probed, but '
+                         'train_cfg.max_epochs is not set.')
+    share = epochs / whole
+    schedulers = cfg.get('param_scheduler') or []
+    if isinstance(schedulers, dict):
+        schedulers = [schedulers]
+    changes = dict(
+        train_cfg=dict(max_epochs=epochs, val_begin=1, val_interval=epochs),
+        param_scheduler=shorten_schedulers(schedulers, share) or None)
+    if 'checkpoint' in (cfg.get('default_hooks') or {}):
+        changes['default_hooks'] = dict(
+            checkpoint=dict(interval=-1, save_last=False, save_best=None))
+    for hook in hooks:
+        for stage in hook.get('stages') or []:
+            if stage.get('epochs') is not None:
+                stage['epochs'] *= share
+            stage['warmup_epochs'] = stage.get('warmup_epochs', 0) * share
+        for key in ('warmup_epochs', 'stop_epoch'):
+            if hook.get(key):
+                hook[key] *= share
+    return changes
+
+
+def shorten_schedulers(schedulers: Sequence, share: float) -> List[dict]:
+    """Squeeze schedulers; what becomes shorter than an epoch is left out.
+
+    Args:
+        schedulers (Sequence): Configs of parameter schedulers.
+        share (float): New length over the old one.
+
+    Returns:
+        List[dict]: Configs.
+    """
+    out = []
+    for scheduler in schedulers:
+        scheduler = dict(scheduler)
+        if scheduler.get('by_epoch', True):
+            begin = scheduler.get('begin', 0)
+            end = scheduler.get('end')
+            for key in ('begin', 'end', 'T_max', 'step_size'):
+                if scheduler.get(key) is not None:
+                    scheduler[key] = round(scheduler[key] * share)
+            if 'milestones' in scheduler:
+                scheduler['milestones'] = [
+                    round(m * share) for m in scheduler['milestones']
+                ]
+            if end is not None and round(begin * share) == round(end * share):
+                continue
+        out.append(scheduler)
+    return out
+
+
+def run_probe(config: Path,
+              work_dir: Path,
+              metric: str,
+              timeout: float,
+              options: Optional[Sequence[str]] = None) -> float:
+    """Train and return the last validation's metric.
+
+    Args:
+        config (Path): The probe's config.
+        work_dir (Path): Where it runs; its output is in ``probe.log``.
+        metric (str): Name of the metric.
+        timeout (float): Seconds after which it is ended.
+        options (Sequence[str], optional): As ``--cfg-options``. Defaults to
+            None.
+
+    Returns:
+        float: The metric.
+
+    Raises:
+        ProbeError: If the training fails, takes too long, or has no such
+            metric.
+    """
+    command = [sys.executable, str(TRAIN), str(config)]
+    command += ['--work-dir', str(work_dir)]
+    command += ['--cfg-options', *options] if options else []
+    log = work_dir / 'probe.log'
+    with log.open('w') as out:
+        process = subprocess.Popen(
+            command, stdout=out, stderr=subprocess.STDOUT)
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired as error:
+            raise ProbeError('it did not end in time') from error
+        finally:
+            process.kill()
+            process.wait()
+    if code != 0:
+        tail = '\n'.join(log.read_text().splitlines()[-15:])
+        raise ProbeError(f'it failed; the end of {log}:\n{tail}')
+    return read_metric(work_dir, metric)
+
+
+def read_metric(work_dir: Path, metric: str) -> float:
+    """Read the last value of a validation's metric.
+
+    Args:
+        work_dir (Path): Where a training ran.
+        metric (str): Name of the metric.
+
+    Returns:
+        float: The value.
+
+    Raises:
+        ProbeError: If there is none; those that there are get listed.
+    """
+    seen, value = set(), None
+    for path in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        for line in path.read_text().splitlines():
+            row = json.loads(line)
+            if 'loss' not in row:
+                seen.update(row)
+                value = row.get(metric, value)
+    if value is None:
+        names = sorted(seen - {'step', 'time', 'data_time', 'epoch', 'iter'})
+        raise ProbeError(f"there is no metric '{metric}'; --metric may be one "
+                         f'of {names}')
+    return value

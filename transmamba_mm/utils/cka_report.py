@@ -1,0 +1,62 @@
+"""Show and save how similar layers are."""
+import io
+import json
+import os.path as osp
+from typing import Sequence
+
+from matplotlib.figure import Figure
+from mmengine.dist import is_main_process
+from mmengine.logging import print_log
+from torch import Tensor
+
+from .atomic_io import atomic_write
+
+
+def save_cka(matrix: Tensor, layer_map: Sequence[int], folder: str) -> None:
+    """Save a matrix of similarities as ``layer_cka.json`` and as a picture.
+
+    Only the main process writes.
+
+    Args:
+        matrix (Tensor): Linear CKA of student and teacher layers (S, T).
+        layer_map (Sequence[int]): The teacher layer chosen for each student
+            layer.
+        folder (str): Where to; an older file is replaced.
+    """
+    if not is_main_process():
+        return
+    rows = [[round(v, 6) for v in row] for row in matrix.tolist()]
+    report = dict(layer_map=list(layer_map), cka=rows)
+    path = osp.join(folder, 'layer_cka')
+    atomic_write(f'{path}.json', json.dumps(report, indent=1).encode())
+    atomic_write(f'{path}.png', draw_cka(matrix, layer_map))
+    print_log(
+        f'Similarity of the layers (linear CKA): saved as {path}.json and '
+        '.png.',
+        logger='current')
+
+
+def draw_cka(matrix: Tensor, layer_map: Sequence[int]) -> bytes:
+    """Draw a matrix of similarities.
+
+    Args:
+        matrix (Tensor): Shape (S, T).
+        layer_map (Sequence[int]): The chosen teacher layers, which get a dot.
+
+    Returns:
+        bytes: A PNG file.
+    """
+    num_rows, num_columns = matrix.shape
+    figure = Figure(figsize=(2 + 0.3 * num_columns, 2 + 0.3 * num_rows))
+    axes = figure.subplots()
+    image = axes.imshow(
+        matrix.numpy(), origin='lower', cmap='viridis', vmin=0, vmax=1)
+    axes.plot(layer_map, range(num_rows), 'r.')
+    axes.set_xticks(range(num_columns))
+    axes.set_yticks(range(num_rows))
+    axes.set_xlabel('teacher layer')
+    axes.set_ylabel('student layer')
+    figure.colorbar(image, ax=axes, label='linear CKA')
+    file = io.BytesIO()
+    figure.savefig(file, format='png', dpi=100, bbox_inches='tight')
+    return file.getvalue()
