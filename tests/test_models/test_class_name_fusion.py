@@ -13,6 +13,7 @@ from mmpretrain.registry import MODELS
 from tests.test_distributed import batch, free_port
 from tests.toy import make_runner, student_cfg
 from transmamba_mm.compat import load_from_local
+from transmamba_mm.deployment import export_onnx
 from transmamba_mm.models import ClassNameFusion
 
 
@@ -155,3 +156,12 @@ def test_bad_features():
         neck((torch.zeros(2, 6), ))
     with pytest.raises(ValueError, match='neck.cls_index=9'):
         neck((torch.zeros(2, 5, 6), ))
+
+
+def test_exports_to_onnx(names, tmp_path):
+    pytest.importorskip('onnxscript')
+    pytest.importorskip('onnxruntime')
+    model = MODELS.build(classifier(names, cls_index=8))
+    torch.nn.init.ones_(model.neck.fusion.layers[0].gate)
+    report = export_onnx(model, str(tmp_path / 'model.onnx'))
+    assert report['scan_nodes'] == 3 + 1
