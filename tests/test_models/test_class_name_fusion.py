@@ -1,11 +1,14 @@
 """Class-name text in an image classifier of MMPretrain."""
 import copy
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from mmpretrain.registry import MODELS
@@ -165,3 +168,25 @@ def test_exports_to_onnx(names, tmp_path):
     torch.nn.init.ones_(model.neck.fusion.layers[0].gate)
     report = export_onnx(model, str(tmp_path / 'model.onnx'))
     assert report['scan_nodes'] == 3 + 1
+
+
+def test_the_config_of_the_docs_builds(tmp_path, monkeypatch):
+    root = Path(__file__).parents[2]
+    text = (root / 'docs/cross_mamba.md').read_text()
+    block, = (
+        b for b in re.findall('```python\n(.*?)```', text, re.S)
+        if b.startswith('_base_'))
+    (tmp_path / 'data').mkdir()
+    torch.save(torch.randn(5, 8), tmp_path / 'data/class_names.pt')
+    block = block.replace("'configs/", f"'{root}/configs/")
+    (tmp_path / 'config.py').write_text(block)
+    monkeypatch.chdir(tmp_path)
+    cfg = Config.fromfile('config.py').model
+    cfg.backbone.arch = dict(embed_dims=192, num_layers=1)
+    model = MODELS.build(cfg)
+    model.init_weights()
+    images = torch.randn(1, 3, 224, 224)
+    cfg.backbone.out_type, cfg.neck = 'avg_featmap', None
+    plain = MODELS.build(cfg)
+    plain.load_state_dict(model.state_dict(), strict=False)
+    torch.testing.assert_close(model.eval()(images), plain.eval()(images))

@@ -197,6 +197,33 @@ def test_word_order_matters():
     assert not torch.allclose(model(visual, text), model(visual, text.flip(1)))
 
 
+def test_learns_word_order():
+    """From the closed gate: "a b" or "b a", behind it random padding."""
+    model = CrossMambaFusion(16, 16, d_state=4)
+    torch.manual_seed(0)
+    model.init_weights()
+    head, words = torch.nn.Linear(16, 2), torch.randn(2, 16)
+    weights = [*model.parameters(), *head.parameters()]
+    optimizer = torch.optim.AdamW(weights, lr=3e-3)
+    mask = (torch.arange(6) < 2).expand(32, -1)
+    for _ in range(100):
+        first = torch.randint(0, 2, (32, ))
+        text = words[torch.stack([first, 1 - first], dim=1)]
+        text = torch.cat([text, torch.randn(32, 4, 16)], dim=1)
+        fused = model(torch.randn(32, 6, 16), text, mask)
+        loss = torch.nn.functional.cross_entropy(head(fused.mean(1)), first)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.1
+
+
+def test_compiles():
+    model = build()
+    compiled = torch.compile(model, backend='aot_eager', fullgraph=True)
+    torch.testing.assert_close(compiled(*draw()), model(*draw()))
+
+
 @pytest.mark.parametrize('output', ['visual', 'text'])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 def test_starts_as_identity(output, dtype):
