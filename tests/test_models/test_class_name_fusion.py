@@ -14,10 +14,10 @@ from mmengine.optim import OptimWrapper
 from mmpretrain.registry import MODELS
 
 from tests.test_distributed import batch, free_port
-from tests.toy import make_runner, student_cfg
+from tests.toy import make_runner, student_cfg, vit_cfg
 from transmamba_mm.compat import load_from_local
 from transmamba_mm.deployment import export_onnx
-from transmamba_mm.models import ClassNameFusion
+from transmamba_mm.models import ClassNameFusion, MMPretrainTeacher
 
 
 @pytest.fixture
@@ -52,6 +52,19 @@ def test_trains_between_backbone_and_head(names, tmp_path):
     assert not neck.text.requires_grad
     state = load_from_local(tmp_path / 'epoch_1.pth')['state_dict']
     assert torch.equal(state['neck.text'], text)
+
+
+def test_beside_a_distiller(names, tmp_path):
+    torch.save(MODELS.build(vit_cfg()).state_dict(), tmp_path / 'vit.pth')
+    student = student_cfg(distiller=dict(), out_type='raw')
+    student['neck'] = classifier(names)['neck']
+    model = MODELS.build(student)
+    teacher = MMPretrainTeacher(vit_cfg(), str(tmp_path / 'vit.pth'))
+    model.attach_teacher(teacher)
+    optim = OptimWrapper(torch.optim.AdamW(model.parameters(), lr=1e-2))
+    before = model.neck.fusion.layers[0].gate.clone()
+    model.train_step(batch(0, 0), optim)
+    assert (model.neck.fusion.layers[0].gate != before).all()
 
 
 @pytest.mark.parametrize('kind, pool, cls_index, out_type', [

@@ -7,8 +7,10 @@ from mmpretrain.registry import MODELS
 
 from tests.test_models.cross_mamba import fuse
 from transmamba_mm.models import CrossMambaFusion
+from transmamba_mm.models.layers import context_mixer
 from transmamba_mm.ops import (SCAN_BACKENDS, get_scan_backend,
-                               record_operations, set_scan_backend)
+                               record_operations, selective_scan,
+                               set_scan_backend)
 
 #: A card only where there is one.
 DEVICES = ['cpu'] + ['cuda'] * torch.cuda.is_available()
@@ -168,15 +170,28 @@ def test_more_padding_and_cut_text_agree(device):
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
-def test_queries_do_not_move_the_state(device, dtype):
-    """A query's output does not depend on how many come before it."""
+def test_queries_keep_the_state_exactly(device, dtype, monkeypatch):
+    """The same query 20 times reads the same, bit for bit."""
+    calls = []
+
+    def scan(u, delta, *args):
+        calls.append((delta, selective_scan(u, delta, *args)))
+        return calls[-1][1]
+
+    monkeypatch.setattr(context_mixer, 'selective_scan', scan)
     model = build().to(device)
     visual, text = draw(device=device)
+    mask = masks((7, 4), device=device)[1]
     with torch.autocast(device, dtype, enabled=dtype != torch.float32):
-        many = model(visual.repeat(1, 3, 1), text)
-        few = model(visual[:, :1], text)
-    assert many.shape == (3, 21, 6)
-    torch.testing.assert_close(many[:, ::7], few.expand(-1, 3, -1))
+        model(visual[:, :1].repeat(1, 20, 1), text, mask)
+    (delta, y), = calls
+    assert delta.dtype == torch.float32
+    assert (delta[..., 4:] == 0).all()
+    forward = delta[:, :12, :4].transpose(1, 2)
+    assert torch.equal(forward > 0, mask.unsqueeze(-1).expand_as(forward))
+    read = y[..., 4:]
+    assert read.shape[-1] == 20 and read.abs().amin() > 0
+    assert (read == read[..., :1]).all()
 
 
 def test_no_text_and_padded_queries_change_nothing(device):
