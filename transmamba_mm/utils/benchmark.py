@@ -1,8 +1,8 @@
 """Latency, throughput and memory of a model."""
 import statistics
 import time
-from contextlib import nullcontext
-from typing import Callable, Dict, List, Optional, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Callable, Dict, Iterator, List, Optional, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -117,12 +117,15 @@ def measure_call(call: Callable[[], None],
     Returns:
         Dict[str, float]: See :func:`measure_speed`.
     """
-    if is_cuda:
-        torch.cuda.reset_peak_memory_stats()
-    if cuda_graph:
-        graph, _ = capture(call, warmup)
-        call = graph.replay
-    seconds = time_calls(call, warmup, repeats, is_cuda, max_seconds)
+    with _side_stream(is_cuda):
+        if is_cuda:
+            call()  # compiles and tunes kernels, which takes memory too
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+        if cuda_graph:
+            graph, _ = capture(call, warmup)
+            call = graph.replay
+        seconds = time_calls(call, warmup, repeats, is_cuda, max_seconds)
     median = statistics.median(seconds)
     quartiles = statistics.quantiles(seconds, n=4)
     peak = torch.cuda.max_memory_allocated() if is_cuda else 0
@@ -131,6 +134,20 @@ def measure_call(call: Callable[[], None],
         spread_ms=1e3 * (quartiles[2] - quartiles[0]),
         images_per_s=batch / median,
         peak_mib=peak / 2**20)
+
+
+@contextmanager
+def _side_stream(is_cuda: bool) -> Iterator[None]:
+    """Run on a stream of its own, since a backward pass on the default one
+    can stand in the way of a graph recorded later."""
+    if not is_cuda:
+        yield
+        return
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        yield
+    torch.cuda.current_stream().wait_stream(side)
 
 
 def time_calls(call: Callable[[], None],

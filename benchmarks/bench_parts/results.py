@@ -1,0 +1,60 @@
+"""A file of results that grows row by row and survives an abort."""
+import json
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence
+
+from transmamba_mm.utils.atomic_io import atomic_write
+
+#: What tells rows apart.
+KEYS = ('bench', 'model', 'mode', 'timing', 'resolution', 'batch', 'precision',
+        'implementation', 'scan', 'shape', 'card', 'torch')
+
+
+class ResultFile:
+    """Rows in a JSON file: one array, a line each.
+
+    A row with the keys of an older one takes its place.
+
+    Args:
+        path (str, optional): The file; its rows are read if it exists. None
+            keeps the rows in memory only.
+    """
+
+    def __init__(self, path: Optional[str]) -> None:
+        self.path = path
+        self.rows: List[dict] = []
+        if path is not None and Path(path).exists():
+            self.rows = json.loads(Path(path).read_text())
+
+    def find(self, row: dict, keys: Sequence[str] = KEYS) -> Optional[dict]:
+        """Look up a row.
+
+        Args:
+            row (dict): Holds the keys looked for.
+            keys (Sequence[str]): Which of them must agree. Defaults to all.
+
+        Returns:
+            dict, optional: The first such row.
+        """
+        wanted = _picked(row, keys)
+        return next((r for r in self.rows if _picked(r, keys) == wanted), None)
+
+    def add(self, row: dict) -> None:
+        """Add or replace a row, and write the file.
+
+        Args:
+            row (dict): Values that JSON can hold.
+        """
+        row = json.loads(json.dumps(row))
+        old = self.find(row)
+        if old is None:
+            self.rows.append(row)
+        else:
+            self.rows[self.rows.index(old)] = row
+        if self.path is not None:
+            lines = ',\n'.join(json.dumps(r) for r in self.rows)
+            atomic_write(self.path, f'[\n{lines}\n]\n'.encode())
+
+
+def _picked(row: dict, keys: Sequence[str]) -> Dict[str, str]:
+    return {key: json.dumps(row.get(key)) for key in keys}
