@@ -55,9 +55,17 @@ class Models:
     def get(self, row: Row) -> torch.nn.Module:
         """Build a row's model, or take the one built before."""
         key = row.model, row.implementation, row.resolution
-        if key not in self.kept:
-            self.kept[key] = build(*key, self.args.backend, self.args.official)
-    X
+        model = self.kept.pop(key, None)
+        if model is None:
+            model = build(*key, self.args.backend, self.args.official)
+        if row.implementation == 'official' and row.timing == 'graph' and \
+                keep_orders_on(model, self.args.device):
+            return model  # of no use to the eager rows
+        self.kept[key] = model
+        while len(self.kept) > self.size:
+            self.kept.popitem(last=False)
+        return model
+
 
 def describe(row: Row, args: argparse.Namespace) -> dict:
     """Everything that a row's result is told apart by, and the versions."""
