@@ -221,8 +221,9 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 def is_done(row: dict, results: ResultFile, again: set) -> bool:
     """Tell whether a row was measured, or has failed for good."""
     old = results.find(row)
-    return old is not None and not ('error' in old and tuple(
-        str(row.get(k)) for k in KEYS) in again)
+    return old is not None and not ('error' in old
+                                    and tuple(str(row.get(k))
+                                              for k in KEYS) in again)
 
 
 def measure_all(rows: List[Row], args: argparse.Namespace) -> ResultFile:
@@ -233,7 +234,8 @@ def measure_all(rows: List[Row], args: argparse.Namespace) -> ResultFile:
     if not args.retry or args.resume:
         again = set()
     models, rates = Models(args), card_rates(args.device)
-    print(report.head(args, rates), flush=True)
+    print(report.conditions(args, rates))
+    print(report.head(), flush=True)
     for i, row in enumerate(rows):
         described = describe(row, args)
         if is_done(described, results, again):
@@ -243,8 +245,8 @@ def measure_all(rows: List[Row], args: argparse.Namespace) -> ResultFile:
                   'command goes on here')
             break
         result = {**described, **run_row(row, models, args, rates)}
-        result['ratio_to_deit'] = report.ratio_to(
-            results, result, 'deit', MODELS[row.model].deit)
+        result['ratio_to_deit'] = report.ratio_to(results, result, 'deit',
+                                                  MODELS[row.model].deit)
         results.add(result)
         print(report.line(row.name, result), flush=True)
         if needs_restart(row, result, args):

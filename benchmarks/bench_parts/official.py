@@ -129,8 +129,7 @@ def _use_fork(folder: Path, norm_name: str) -> None:
     # of language models, imported but not used
     _define('mamba_ssm.utils')
     _define('mamba_ssm.utils.generation', GenerationMixin=None)
-    _define(
-        'mamba_ssm.utils.hf', load_config_hf=None, load_state_dict_hf=None)
+    _define('mamba_ssm.utils.hf', load_config_hf=None, load_state_dict_hf=None)
     _define_convolution()
 
 

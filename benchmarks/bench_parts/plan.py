@@ -43,11 +43,12 @@ class Row:
                 f'{self.timing}/{self.resolution}/b{self.batch}')
 
 
-def plan(resolutions: Sequence[int] = RESOLUTIONS,
-         batch: Optional[int] = None,
-         graphs: bool = True,
-         official: bool = True,
-         patterns: Sequence[str] = ('*', )) -> List[Row]:
+def plan(
+    resolutions: Sequence[int] = RESOLUTIONS,
+    batch: Optional[int] = None,
+    graphs: bool = True,
+    official: bool = True,
+    patterns: Sequence[str] = ('*', )) -> List[Row]:
     """List the rows, the most important first.
 
     Args:
@@ -77,9 +78,9 @@ def plan(resolutions: Sequence[int] = RESOLUTIONS,
                             Row(model, implementation, mode, timing, side, 1))
     rows = [
         r for r in rows if (graphs or r.timing == 'eager') and (
-            official or r.implementation != 'official') and _is_wanted(
-                r, resolutions[0]) and any(
-                    fnmatch.fnmatch(r.name, p) for p in patterns)
+            official or r.implementation != 'official')
+        and _is_wanted(r, resolutions[0]) and any(
+            fnmatch.fnmatch(r.name, p) for p in patterns)
     ]
     return sorted(rows, key=lambda r: _rank(r, resolutions[0]))
 

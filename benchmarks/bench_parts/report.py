@@ -44,24 +44,31 @@ def versions() -> Dict[str, Optional[str]]:
     return dict(found, transmamba_mm=transmamba_mm.__version__)
 
 
-def head(args: argparse.Namespace, rates: Dict[str, Optional[float]]) -> str:
+def conditions(args: argparse.Namespace, rates: Dict[str,
+                                                     Optional[float]]) -> str:
     """Write the conditions of a run.
 
     Args:
-        args (argparse.Namespace): The command line.
+        args (argparse.Namespace): Holds ``device`` and ``precision``.
         rates (Dict[str, Optional[float]]): Of ``card_rates``.
 
     Returns:
-        str: Some lines, then the head of the table.
+        str: Two lines.
     """
     names = ', '.join(f'{k} {v}' for k, v in versions().items() if v)
     speeds = ', '.join(f'{k} {v:.3g}/s' for k, v in rates.items() if v)
-    return '\n'.join([
-        f'{card_name(args.device)}; {names}',
-        f'{args.precision}; ceilings: {speeds or "not known"}',
-        f'{"row":<52} {"img/s":>9} {"ms":>9} {"+-":>7} {"MiB":>7} '
-        f'{"x DeiT":>7} {"copy":>6} {"exp":>6}'
-    ])
+    return (f'{card_name(args.device)}; {names}\n'
+            f'{args.precision}; ceilings: {speeds or "not known"}')
+
+
+def head() -> str:
+    """Write the head of the backbones' table.
+
+    Returns:
+        str: One line.
+    """
+    return (f'{"row":<52} {"img/s":>9} {"ms":>9} {"+-":>7} {"MiB":>7} '
+            f'{"x DeiT":>7} {"copy":>6} {"exp":>6}')
 
 
 def line(name: str, row: dict) -> str:
@@ -208,8 +215,8 @@ def _draw_bars(axes, rows: List[dict]) -> None:
 def _draw_curves(axes, rows: List[dict]) -> None:
     best = _best(rows)
     for label in dict.fromkeys(label for label, _ in best):
-        points = sorted((s, v) for (name, s), v in best.items()
-                        if name == label)
+        points = sorted(
+            (s, v) for (name, s), v in best.items() if name == label)
         if len(points) > 1:
             axes.plot(*zip(*points), marker='o', label=label)
     axes.set_xscale('log')

@@ -52,8 +52,7 @@ class Learner(nn.Module):
 
 def test_a_training_step_goes_forward_and_backward():
     model = Learner()
-    measure_speed(
-        model, (2, 3, 8, 8), warmup=1, repeats=3, train=True)
+    measure_speed(model, (2, 3, 8, 8), warmup=1, repeats=3, train=True)
     assert model.calls == [(True, True)] * 4
     assert len(model.grads) == 4 and all(g.any() for g in model.grads)
     measure_speed(model, (2, 3, 8, 8), warmup=1, repeats=2)
@@ -85,7 +84,10 @@ def test_no_graph_without_a_card():
 def test_a_graph_on_a_card(train):
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
     result = measure_speed(
-        model, (2, 3, 8, 8), 'cuda', torch.bfloat16, train=train,
+        model, (2, 3, 8, 8),
+        'cuda',
+        torch.bfloat16,
+        train=train,
         cuda_graph=True)
     assert result['latency_ms'] > 0 and result['peak_mib'] > 0
     assert all(p.grad is None for p in model.parameters())

@@ -61,8 +61,8 @@ class _Graphed:
                 level=logging.WARNING)
             return
         with torch.cuda.device(example.device):
-            self.graph, self.outputs = capture(
-                lambda: self._run(self.inputs), warmup)
+            self.graph, self.outputs = capture(lambda: self._run(self.inputs),
+                                               warmup)
 
     def __call__(self, images: Tensor) -> Any:
         """Run the model.

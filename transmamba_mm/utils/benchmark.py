@@ -73,8 +73,7 @@ def make_call(model: nn.Module, images: Tensor, dtype: torch.dtype,
     Returns:
         Callable: It leaves no gradients behind.
     """
-    labels = torch.zeros(
-        len(images), dtype=torch.long, device=images.device)
+    labels = torch.zeros(len(images), dtype=torch.long, device=images.device)
     params = [p for p in model.parameters() if p.requires_grad]
 
     def forward() -> Tensor:
