@@ -5,7 +5,8 @@
 FOLDER holds checkouts under the names that ``git clone`` gives them: Vim,
 VideoMamba, PlainMamba, VMamba. A row that fails says why, and the run goes on.
 The most important rows come first, each is written at once, and the same
-command later measures what is missing. ``--list`` prints the rows; ``--rows
+command later measures what is missing; after a change of the code, ``--fresh``
+measures all again. ``--list`` prints the rows; ``--rows
 'vim-tiny/*/infer/*'`` picks some. On a card, times are medians between CUDA
 events. Training is the forward pass, cross-entropy and the backward pass.
 """
@@ -18,20 +19,19 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import List, Optional
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import transmamba_mm  # noqa: E402  isort: skip
-import torch  # noqa: E402
-from bench_parts import report  # noqa: E402
-from bench_parts.bounds import card_rates, shares, step_work  # noqa: E402
-from bench_parts.models import MODELS, build  # noqa: E402
-from bench_parts.official import keep_orders_on  # noqa: E402
-from bench_parts.plan import RESOLUTIONS, Row, plan  # noqa: E402
-from bench_parts.results import KEYS, ResultFile  # noqa: E402
-from mmengine.logging import MMLogger  # noqa: E402
+import torch
+from bench_parts import report
+from bench_parts.bounds import card_rates, shares, step_work
+from bench_parts.models import MODELS, build
+from bench_parts.official import keep_orders_on
+from bench_parts.plan import RESOLUTIONS, Row, plan
+from bench_parts.results import KEYS, ResultFile
+from mmengine.logging import MMLogger
 
-from transmamba_mm.ops import SCAN_BACKENDS, get_scan_backend  # noqa: E402
-from transmamba_mm.utils.benchmark import measure_speed  # noqa: E402
-from transmamba_mm.utils.cuda_graph import capture  # noqa: E402
+from transmamba_mm.ops import SCAN_BACKENDS, get_scan_backend
+from transmamba_mm.ops.selective_scan import ENVIRONMENT_VARIABLE
+from transmamba_mm.utils.benchmark import measure_speed
+from transmamba_mm.utils.cuda_graph import capture
 
 DTYPES = dict(fp32=torch.float32, bf16=torch.bfloat16)
 OUT = Path(__file__).resolve().parent / 'results/backbones.json'
@@ -166,15 +166,16 @@ def cuda_works() -> bool:
         return False
 
 
-def restart(deadline: float) -> None:
+def restart(args: argparse.Namespace) -> None:
     """Replace this process by a fresh one that goes on."""
     print('a failure may have left CUDA in disorder: going on in a fresh '
           'process')
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, [
-        sys.executable, *sys.argv, '--deadline', f'{deadline:.0f}', '--resume'
-    ])
+    command = [sys.executable, *sys.argv, '--resume']
+    command += ['--deadline', f'{args.deadline:.0f}']
+    command += ['--backend', args.backend] if args.backend else []
+    os.execv(sys.executable, command)
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -195,6 +196,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
         help='model/implementation/mode/timing/resolution/bBATCH')
     add('--list', action='store_true', help='print the rows and leave')
     add('--retry', action='store_true', help='measure failed rows again')
+    add('--fresh', action='store_true', help='forget the rows in --out')
     add('--resolutions', type=int, nargs='+', default=list(RESOLUTIONS))
     add('--batch', type=int, help='default: by resolution')
     add('--precision', choices=DTYPES, default='bf16', help='by autocast')
@@ -228,13 +230,16 @@ def is_done(row: dict, results: ResultFile, again: set) -> bool:
 
 def measure_all(rows: List[Row], args: argparse.Namespace) -> ResultFile:
     """Measure what is missing, and write every row at once."""
-    results = ResultFile(args.out)
+    results = ResultFile(args.out, args.fresh and not args.resume)
     failed = [r for r in results.rows if 'error' in r]
     again = {tuple(str(r.get(k)) for k in KEYS) for r in failed}
     if not args.retry or args.resume:
         again = set()
     models, rates = Models(args), card_rates(args.device)
     print(report.conditions(args, rates))
+    if results.rows and not args.resume:
+        print(f'{len(results.rows)} rows of {args.out} are kept; --fresh '
+              'measures them again')
     print(report.head(), flush=True)
     for i, row in enumerate(rows):
         described = describe(row, args)
@@ -250,7 +255,7 @@ def measure_all(rows: List[Row], args: argparse.Namespace) -> ResultFile:
         results.add(result)
         print(report.line(row.name, result), flush=True)
         if needs_restart(row, result, args):
-            restart(args.deadline)
+            restart(args)
     return results
 
 
@@ -260,6 +265,9 @@ def main(argv: Optional[List[str]] = None) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     MMLogger.get_instance('backbones', log_level='WARNING')
+    # it would go before the choice of a row
+    forced = os.environ.pop(ENVIRONMENT_VARIABLE, None)
+    args.backend = args.backend or forced
     is_cuda = torch.device(args.device).type == 'cuda'
     rows = plan(args.resolutions, args.batch, is_cuda, bool(args.official),
                 args.rows)

@@ -15,25 +15,18 @@ import argparse
 import os
 import sys
 import time
-from pathlib import Path
 from typing import Dict, List, Optional
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import transmamba_mm  # noqa: E402, F401  isort: skip
-import torch  # noqa: E402
-from bench_parts import report  # noqa: E402
-from bench_parts import scan_measures as measures  # noqa: E402
-from bench_parts.bounds import card_rates, shares  # noqa: E402
-from bench_parts.results import ResultFile  # noqa: E402
-from bench_parts.scan_cases import (
-    CARD_CASES,
-    CASES,
-    CPU_CASES,  # noqa: E402
-    LOOP,
-    Case,
-    draw_inputs)
+import torch
+from bench_parts import report
+from bench_parts import scan_measures as measures
+from bench_parts.bounds import card_rates, shares
+from bench_parts.results import ResultFile
+from bench_parts.scan_cases import (CARD_CASES, CASES, CPU_CASES, LOOP, Case,
+                                    draw_inputs)
 
-from transmamba_mm.ops import SCAN_BACKENDS  # noqa: E402
+from transmamba_mm.ops import SCAN_BACKENDS
+from transmamba_mm.ops.selective_scan import ENVIRONMENT_VARIABLE
 
 DTYPES = dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
 FORMS = [(mode, timing) for timing in ('eager', 'graph')
@@ -189,7 +182,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 def main(argv: Optional[List[str]] = None) -> int:
     """Measure, print and save."""
     args = parse_args(argv)
-    os.environ.pop('TRANSMAMBA_SCAN_BACKEND', None)  # it would go first
+    os.environ.pop(ENVIRONMENT_VARIABLE, None)  # it would go first
     measures.prepare(args.threads)
     start, rates = time.time(), card_rates(args.device)
     print(report.conditions(args, rates))

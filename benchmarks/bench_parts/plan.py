@@ -12,6 +12,8 @@ BATCHES = {224: 128, 512: 16, 1024: 16, 1440: 8, 2048: 4, 3200: 2}
 CROSSING_SIDES = (1440, 3200)
 CROSSING_PAIR = ('deit-tiny', 'vim-tiny')
 IMPLEMENTATIONS = ('deit', 'ours', 'official', 'mamba_ssm')
+#: Pattern of their names.
+ALL_ROWS = ('*', )
 #: (mode, timing), by importance.
 _FORMS = (('infer', 'graph'), ('train', 'graph'), ('infer', 'eager'),
           ('train', 'eager'))
@@ -43,12 +45,11 @@ class Row:
                 f'{self.timing}/{self.resolution}/b{self.batch}')
 
 
-def plan(
-    resolutions: Sequence[int] = RESOLUTIONS,
-    batch: Optional[int] = None,
-    graphs: bool = True,
-    official: bool = True,
-    patterns: Sequence[str] = ('*', )) -> List[Row]:
+def plan(resolutions: Sequence[int] = RESOLUTIONS,
+         batch: Optional[int] = None,
+         graphs: bool = True,
+         official: bool = True,
+         patterns: Sequence[str] = ALL_ROWS) -> List[Row]:
     """List the rows, the most important first.
 
     Args:
@@ -99,6 +100,9 @@ def _is_wanted(row: Row, main: int) -> bool:
     if row.resolution in CROSSING_SIDES and row.resolution != main:
         return row.model in CROSSING_PAIR and row.mode == 'infer' and \
             row.implementation != 'mamba_ssm'
+    if row.implementation == 'mamba_ssm' and row.resolution != main and \
+            (row.mode, row.timing) != _FORMS[0]:
+        return False
     if row.batch == 1:  # latency
         return not MODELS[row.model].is_small
     return True
@@ -117,6 +121,8 @@ def _rank(row: Row, main: int) -> tuple:
         tier = 4 if row.mode == 'infer' else 7
     elif graphed:
         tier = 2 if row.model in CROSSING_PAIR else 3
+    elif row.implementation == 'deit':
+        tier = 4 if row.mode == 'infer' else 6
     else:
         tier = 6
     return (tier, form, row.resolution, list(MODELS).index(row.model),

@@ -18,12 +18,13 @@ class ResultFile:
     Args:
         path (str, optional): The file; its rows are read if it exists. None
             keeps the rows in memory only.
+        fresh (bool): Whether older rows are forgotten. Defaults to False.
     """
 
-    def __init__(self, path: Optional[str]) -> None:
+    def __init__(self, path: Optional[str], fresh: bool = False) -> None:
         self.path = path
         self.rows: List[dict] = []
-        if path is not None and Path(path).exists():
+        if path is not None and Path(path).exists() and not fresh:
             self.rows = json.loads(Path(path).read_text())
 
     def find(self, row: dict, keys: Sequence[str] = KEYS) -> Optional[dict]:

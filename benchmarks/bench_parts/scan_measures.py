@@ -168,7 +168,8 @@ def errors_of(case: Case,
     Returns:
         Dict[str, dict]: By candidate: ``max_error`` of the output before its
         cast (the rounded inputs are given in float32; largest error over
-        largest value), ``l2_error`` of the output and ``gradient_error``, the
+        largest value), ``max_error_cast`` (the same after it), ``l2_error`` of
+        the output and ``gradient_error``, the
         worst of the inputs' gradients (relative L2), after the cast.
     """
     rounded = draw_inputs(case, device, dtype, seed)
@@ -195,8 +196,10 @@ def _errors(case: Case, backend: str, rounded: Dict[str, Tensor], dout: Tensor,
     grads = torch.autograd.grad(out, list(inputs.values()), dout)
     by_name = dict(zip(inputs, map(_l2, grads, want_grads)))
     worst = max(by_name, key=by_name.get)
+    scale = want.abs().max()
     return dict(
-        max_error=(error / want.abs().max()).item(),
+        max_error=(error / scale).item(),
+        max_error_cast=((out.double() - want).abs().max() / scale).item(),
         l2_error=_l2(out, want),
         gradient_error=by_name[worst],
         gradient_worst=worst)
