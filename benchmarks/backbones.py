@@ -11,6 +11,7 @@ measures all again. ``--list`` prints the rows; ``--rows
 events. Training is the forward pass, cross-entropy and the backward pass.
 """
 import argparse
+import contextlib
 import gc
 import os
 import sys
@@ -172,6 +173,10 @@ def restart(args: argparse.Namespace) -> None:
           'process')
     sys.stdout.flush()
     sys.stderr.flush()
+    for name in os.listdir('/dev/fd'):
+        if int(name) > 2:
+            with contextlib.suppress(OSError):  # closed by now
+                os.set_inheritable(int(name), False)  # frees the card
     command = [sys.executable, *sys.argv, '--resume']
     command += ['--deadline', f'{args.deadline:.0f}']
     command += ['--backend', args.backend] if args.backend else []

@@ -1,7 +1,11 @@
 """What the backbone benchmark prints and draws."""
 import argparse
 import importlib.metadata
+import importlib.util
 import platform
+import re
+from functools import lru_cache
+from pathlib import Path
 from typing import Dict, List, Optional
 
 import torch
@@ -35,13 +39,25 @@ def versions() -> Dict[str, Optional[str]]:
     Returns:
         Dict[str, Optional[str]]: None for what is not installed.
     """
-    found = dict(torch=torch.__version__)
-    for name in ('triton', 'timm', 'mamba_ssm', 'causal_conv1d'):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return dict(found, transmamba_mm=transmamba_mm.__version__)
+    names = ('triton', 'timm', 'mamba_ssm', 'causal_conv1d')
+    return dict(
+        torch=torch.__version__,
+        **{name: _version(name)
+           for name in names},
+        transmamba_mm=transmamba_mm.__version__)
+
+
+@lru_cache(maxsize=None)
+def _version(name: str) -> Optional[str]:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        spec = importlib.util.find_spec(name)
+    if spec is None or not spec.origin:
+        return None
+    # importing it may fail, or import much
+    found = re.search(r'__version__ = .(\S+).', Path(spec.origin).read_text())
+    return found and found[1]
 
 
 def conditions(args: argparse.Namespace, rates: Dict[str,

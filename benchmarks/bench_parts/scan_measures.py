@@ -177,6 +177,7 @@ def errors_of(case: Case,
     want = run_scan(case, 'reference', exact)
     dout = torch.randn_like(want).to(dtype)
     grads = torch.autograd.grad(want, list(exact.values()), dout.double())
+    want = want.detach()
     found = {}
     for backend in backends:
         try:

@@ -55,6 +55,7 @@ def fake_card():
             current_stream=Stream,
             Stream=Stream,
             stream=lambda _: contextlib.nullcontext(),
+            set_stream=lambda _: None,
             Event=Event,
             CUDAGraph=Graph,
             graph=record,

@@ -183,3 +183,29 @@ def test_the_comparison_with_the_official_code():
             error='x'))
     text = report.table(results)
     assert '2.50x the speed' in text and '0.50x the memory' in text
+
+
+def test_versions_of_packages_without_metadata(tmp_path, monkeypatch):
+    (tmp_path / 'bare_package').mkdir()
+    (tmp_path / 'bare_package/__init__.py'
+     ).write_text('__version__ = "1.2.post1"\nraise ImportError\n')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert report._version('bare_package') == '1.2.post1'
+    assert report._version('no_such_package') is None
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason='needs a CUDA device')
+def test_the_command_on_a_card(tmp_path):
+    out = tmp_path / 'rows.json'
+    backbones.main([
+        '--resolutions', '64', '--batch', '2', '--repeats', '3', '--rows',
+        'deit-tiny/*', '*/ours/*', '--out',
+        str(out)
+    ])
+    rows = json.loads(out.read_text())
+    assert {r['timing'] for r in rows} == {'eager', 'graph'}
+    for row in rows:
+        assert 'error' not in row, row
+        assert row['peak_mib'] > 0 and 0 < row['copy_share'] < 1

@@ -113,3 +113,21 @@ def test_memory_of_a_fresh_process():
     assert set(found) <= {('chunked', 'infer'), ('chunked', 'train')}
     assert all(0 <= mib < 500 for mib in found.values())
     assert time.time() - start < 60
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason='needs a CUDA device')
+def test_the_command_on_a_card(tmp_path):
+    out = tmp_path / 'scan.json'
+    names = [n for n in ('triton', 'chunked') if n in SCAN_BACKENDS]
+    scan.main([
+        '--device', 'cuda', '--shapes', *TINY_CASES, '--rounds', '3',
+        '--backends', *names, '--out',
+        str(out)
+    ])
+    rows = json.loads(out.read_text())
+    assert len(rows) == 4 * len(names) * len(TINY_CASES)
+    for row in rows:
+        assert 'error' not in row, row
+        assert row['l2_error'] < 1e-2 and row['gradient_error'] < 1e-2

@@ -28,18 +28,20 @@ def capture(call: Callable[[], Any],
     if not torch.cuda.is_available():
         raise RuntimeError('A CUDA graph needs a CUDA device, but PyTorch '
                            'finds none here; run without a graph.')
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
+    side, outer = torch.cuda.Stream(), torch.cuda.current_stream()
+    side.wait_stream(outer)
     with torch.cuda.stream(side):
         for _ in range(warmup):
             call()
-    torch.cuda.current_stream().wait_stream(side)
+    outer.wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     try:
         with torch.cuda.graph(graph, stream=side):
             result = call()
     except RuntimeError as error:
-        # ending the recording fails too, which hides the first error
+        # ending the recording fails too, which hides the first error and
+        # leaves the stream set
+        torch.cuda.set_stream(outer)
         first = error.__context__ or error
         if isinstance(first, torch.cuda.OutOfMemoryError):
             raise first
