@@ -26,7 +26,7 @@ from bench_parts.bounds import card_rates, shares, step_work
 from bench_parts.models import MODELS, build
 from bench_parts.official import keep_orders_on
 from bench_parts.plan import RESOLUTIONS, Row, plan
-from bench_parts.results import KEYS, ResultFile
+from bench_parts.results import KEYS, ResultFile, failure
 from mmengine.logging import MMLogger
 
 from transmamba_mm.ops import SCAN_BACKENDS, get_scan_backend
@@ -103,7 +103,7 @@ def run_row(row: Row, models: Models, args: argparse.Namespace,
     Returns:
         dict: ``images_per_s``, ``latency_ms``, ``spread_ms``, ``peak_mib``,
         ``copy_share`` and ``exp_share``, all None where it failed; ``error``
-        tells why, and ``note`` what is unusual.
+        and ``where`` tell why, ``note`` what is unusual.
     """
     result = dict.fromkeys(('images_per_s', 'latency_ms', 'spread_ms',
                             'peak_mib', 'copy_share', 'exp_share'))
@@ -121,8 +121,7 @@ def run_row(row: Row, models: Models, args: argparse.Namespace,
                 cuda_graph=row.timing == 'graph',
                 max_seconds=args.row_seconds))
     except Exception as error:
-        lines = str(error).strip().splitlines() or ['']
-        result['error'] = f'{type(error).__name__}: {lines[0]}'[:300]
+        result.update(failure(error))
     else:
         work = step_work(MODELS[row.model].work(row.resolution),
                          row.mode == 'train')

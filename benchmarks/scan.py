@@ -104,7 +104,7 @@ def show(row: dict) -> str:
     """Write one line of the table."""
     name = '{model:<22} {scan:<10} {mode:<5} {timing:<5} '.format(**row)
     if 'error' in row:
-        return name + row['error']
+        return f'{name}{row["error"]} ({row["where"]})'
     forms = dict(
         latency_ms='9.3f',
         ratio='7.2f',

@@ -98,7 +98,7 @@ def line(name: str, row: dict) -> str:
         str: One line.
     """
     if 'error' in row:
-        return f'{name:<52} {row["error"]}'
+        return f'{name:<52} {row["error"]} ({row["where"]})'
 
     def number(key: str, form: str, width: int) -> str:
         value = row[key]
@@ -173,7 +173,9 @@ def table(results: ResultFile) -> str:
 
 
 def plot(results: ResultFile, path: str) -> bool:
-    """Draw images a second over the resolution, and bars at the main one.
+    """Draw images a second over the resolution, and bars at the smallest one.
+
+    Only rows of the card that was measured last are drawn.
 
     Args:
         results (ResultFile): All rows.
@@ -186,6 +188,7 @@ def plot(results: ResultFile, path: str) -> bool:
         r for r in results.rows
         if r['mode'] == 'infer' and r['batch'] > 1 and r['images_per_s']
     ]
+    rows = [r for r in rows if r['card'] == rows[-1]['card']]
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -197,13 +200,14 @@ def plot(results: ResultFile, path: str) -> bool:
     bars, curves = figure.subplots(1, 2)
     _draw_bars(bars, rows)
     _draw_curves(curves, rows)
-    figure.suptitle(', '.join(sorted({r['card'] for r in rows})))
+    figure.suptitle(rows[-1]['card'])
     figure.savefig(path, dpi=120)
     return True
 
 
 def _label(row: dict) -> str:
-    return f'{row["model"]}, {row["implementation"]}'
+    scan = f' ({row["scan"]})' if row['implementation'] == 'ours' else ''
+    return f'{row["model"]}, {row["implementation"]}{scan}'
 
 
 def _best(rows: List[dict]) -> Dict[tuple, float]:

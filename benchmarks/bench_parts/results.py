@@ -1,5 +1,6 @@
 """A file of results that grows row by row and survives an abort."""
 import json
+import traceback
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
@@ -55,6 +56,25 @@ class ResultFile:
         if self.path is not None:
             lines = ',\n'.join(json.dumps(r) for r in self.rows)
             atomic_write(self.path, f'[\n{lines}\n]\n'.encode())
+
+
+def failure(error: BaseException) -> Dict[str, str]:
+    """Write down why a row has no figures.
+
+    Args:
+        error (BaseException): What was raised.
+
+    Returns:
+        Dict[str, str]: ``error``, its kind and first line, and ``where``, the
+        line of code of the error that came first.
+    """
+    lines = str(error).strip().splitlines() or ['']
+    first = error
+    while first.__context__ is not None:
+        first = first.__context__
+    frames = traceback.extract_tb(first.__traceback__)
+    where = f'{frames[-1].filename}:{frames[-1].lineno}' if frames else ''
+    return dict(error=f'{type(error).__name__}: {lines[0]}'[:300], where=where)
 
 
 def _picked(row: dict, keys: Sequence[str]) -> Dict[str, str]:

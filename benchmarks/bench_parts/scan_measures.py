@@ -11,6 +11,7 @@ from torch import Tensor
 
 from transmamba_mm.utils.benchmark import measure_call
 from .bounds import io_bytes
+from .results import failure
 from .scan_cases import CASES, LOOP, Case, draw_inputs, in_precision, run_scan
 
 #: What a row of one mode is told apart by.
@@ -105,12 +106,6 @@ def card_times(case: Case, backend: str, inputs: Dict[str, Tensor],
         del call
         torch.cuda.empty_cache()
     return found
-
-
-def failure(error: Exception) -> dict:
-    """Write down why a row has no figures."""
-    first = (str(error).strip().splitlines() or [''])[0]
-    return dict(error=f'{type(error).__name__}: {first}'[:300])
 
 
 def cpu_times(case: Case, backends: Sequence[str], inputs: Dict[str, Tensor],

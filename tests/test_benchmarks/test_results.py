@@ -1,6 +1,6 @@
 import json
 
-from bench_parts.results import ResultFile
+from bench_parts.results import ResultFile, failure
 
 ROW = dict(bench='scan', model='a', shape=[1, 2], images_per_s=3.)
 
@@ -25,3 +25,16 @@ def test_a_row_takes_the_place_of_an_older_one(tmp_path):
     results.add(dict(ROW, model='b'))
     results.add(dict(ROW, images_per_s=4.))
     assert [r['images_per_s'] for r in results.rows] == [4., 3.]
+
+
+def test_a_failure_names_the_first_place():
+    try:
+        try:
+            json.loads('{')
+        except ValueError as error:
+            raise RuntimeError('later\nmore') from error
+    except RuntimeError as error:
+        found = failure(error)
+    assert found['error'] == 'RuntimeError: later'
+    assert 'json' in found['where'] and ':' in found['where']
+    assert failure(KeyError('x'))['where'] == ''
