@@ -1,0 +1,294 @@
+"""Selective scan by Triton kernels: several directions, no copy of a token.
+
+Unlike mamba-ssm's extension it needs no compiler, walks the sequence with the
+states in registers, reads tokens in any order by their address, and has a
+backward without atomics, so that it gives the same gradients at each run.
+"""
+from functools import lru_cache
+from typing import Dict, Optional, Tuple
+
+import torch
+from torch import Tensor
+
+from .kernels import first_order_only
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+MAX_STATES = 64
+#: Channels of a program, and steps that are loaded at once.
+BLOCK, TILE, BACKWARD_TILE = 32, 8, 8
+LOG2_E = 1.4426950408889634
+
+
+def why_not(device: torch.device,
+            dtype: torch.dtype = torch.float32,
+            d_state: int = 1) -> Optional[str]:
+    """Say why the kernels cannot run a scan.
+
+    Args:
+        device (torch.device): Where the input lives.
+        dtype (torch.dtype): Dtype of the input. Defaults to torch.float32.
+        d_state (int): State size N. Defaults to 1.
+
+    Returns:
+        str, optional: The reason, or None if they can.
+    """
+    kernels = _kernels()
+    if kernels is None:
+        return 'Triton is not installed'
+    if device.type != 'cuda' and not is_interpreted():
+        return f'it needs CUDA tensors, got {device.type}'
+    if dtype not in DTYPES:
+        return f'it cannot compute in {dtype}'
+    if d_state > MAX_STATES:
+        return f'it takes at most {MAX_STATES} states, got {d_state}'
+    return None
+
+
+@lru_cache(maxsize=None)
+def _kernels():
+    try:
+        from . import triton_kernels
+    except ImportError:
+        return None
+    return triton_kernels
+
+
+@lru_cache(maxsize=None)
+def is_interpreted() -> bool:
+    """Tell whether Triton runs its kernels on the CPU, for tests.
+
+    Returns:
+        bool: Whether TRITON_INTERPRET=1 was set before the first kernel.
+    """
+    kernels = _kernels()
+    return kernels is not None and type(
+        kernels.scan_forward).__name__ == 'InterpretedFunction'
+
+
+def scan(u: Tensor,
+         delta: Tensor,
+         A: Tensor,
+         B: Tensor,
+         C: Tensor,
+         D: Optional[Tensor] = None,
+         z: Optional[Tensor] = None,
+         delta_bias: Optional[Tensor] = None,
+         delta_softplus: bool = False) -> Tuple[Tensor, Tensor]:
+    """Scan on the card. See :func:`transmamba_mm.ops.reference.scan`.
+
+    Args:
+        u (Tensor): Input (B, G, E, L).
+        delta (Tensor): Step size before softplus (B, G or 1, E, L).
+        A (Tensor): Negative decay rates (G or 1, E, N).
+        B (Tensor): Input weights (B, G, N, L).
+        C (Tensor): Output weights (B, G, N, L).
+        D (Tensor, optional): Skip weights (G or 1, E). Defaults to None.
+        z (Tensor, optional): Gate before SiLU (B, G, E, L). Defaults to
+            None.
+        delta_bias (Tensor, optional): Added to ``delta`` (G or 1, E).
+            Defaults to None.
+        delta_softplus (bool): Whether softplus is applied. Defaults to
+            False.
+
+    Returns:
+        Tuple[Tensor, Tensor]: Output (B, G, E, L) and last state
+        (B, G, E, N), the latter without gradient.
+    """
+    y, last = scan_directions(
+        u, delta, A, B, C, D, delta_bias, delta_softplus=delta_softplus)
+    if z is not None:
+        y = y * torch.nn.functional.silu(z.float())
+    return y.to(u.dtype), last
+
+
+def scan_directions(x: Tensor,
+                    delta: Tensor,
+                    A: Tensor,
+                    B: Tensor,
+                    C: Tensor,
+                    D: Optional[Tensor] = None,
+                    delta_bias: Optional[Tensor] = None,
+                    order: Optional[Tensor] = None,
+                    params_in_scan_order: bool = False,
+                    delta_softplus: bool = True) -> Tuple[Tensor, Tensor]:
+    """Scan in several orders, each in raster order again.
+
+    Args:
+        x (Tensor): Input (batch, M or 1, E, L), raster order.
+        delta (Tensor): Raw step size (batch, M or 1, E, L).
+        A (Tensor): Decay rates (M or 1, E, N).
+        B (Tensor): Input weights (batch, M or 1, N, L).
+        C (Tensor): Output weights (batch, M or 1, N, L).
+        D (Tensor, optional): Skip weights (M or 1, E). Defaults to None.
+        delta_bias (Tensor, optional): Shape (M or 1, E). Defaults to None.
+        order (Tensor, optional): Raster position of each step (M, L), int64;
+            None means raster order. Defaults to None.
+        params_in_scan_order (bool): Whether ``delta``, B and C are indexed
+            by step. Defaults to False.
+        delta_softplus (bool): Whether softplus is applied. Defaults to True.
+
+    Returns:
+        Tuple[Tensor, Tensor]: Outputs (batch, M, E, L), float32, laid out
+        token by token, and last states (batch, M, E, N).
+    """
+    m = max(
+        len(order) if order is not None else 1,
+        *(t.shape[1] for t in (x, delta, B, C)), A.shape[0])
+    x, delta, B, C = (t.expand(-1, m, -1, -1) for t in (x, delta, B, C))
+    A, D, delta_bias = (None if t is None else t.float().expand(
+        m, *t.shape[1:]) for t in (A, D, delta_bias))
+    return _Scan.apply(x, delta, A, B, C, D, delta_bias, order,
+                       params_in_scan_order, delta_softplus)
+
+
+def merge_directions(y: Tensor,
+                     z: Optional[Tensor],
+                     scale: float,
+                     dtype: torch.dtype) -> Tensor:
+    """Sum directions and gate the sum.
+
+    Args:
+        y (Tensor): Outputs (batch, M, E, L) of :func:`scan_directions`.
+        z (Tensor, optional): Gate before SiLU (batch, E, L).
+        scale (float): Factor of the sum.
+        dtype (torch.dtype): Of the result.
+
+    Returns:
+        Tensor: Shape (batch, E, L), laid out token by token.
+    """
+    return _Merge.apply(y, z, scale, dtype)
+
+
+def _strides(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor,
+             D: Optional[Tensor], bias: Optional[Tensor]) -> Tuple[int, ...]:
+    """Strides in the kernels' order of arguments."""
+    return (*x.stride(), *delta.stride(), A.stride(0), *B.stride(),
+            *C.stride(), 0 if D is None else D.stride(0),
+            0 if bias is None else bias.stride(0))
+
+
+def _options(d_state: int, order, params_in_order, D, bias, softplus,
+             tile: int) -> Dict[str, object]:
+    return dict(
+        HAS_D=D is not None,
+        HAS_BIAS=bias is not None,
+        HAS_ORDER=order is not None,
+        PARAMS_IN_ORDER=params_in_order or order is None,
+        SOFTPLUS=softplus,
+        TILE=tile,
+        BN=max(1, 1 << (d_state - 1).bit_length()),
+        BE=BLOCK,
+        num_warps=1)
+
+
+class _Scan(torch.autograd.Function):
+
+    @staticmethod
+    def forward(ctx, x, delta, A, B, C, D, bias, order, params_in_order,
+                softplus):
+        batch, m, e, length = x.shape
+        n = A.shape[-1]
+        scaled = _contiguous_rows(A * LOG2_E)
+        D, bias = (None if t is None else _contiguous_rows(t)
+                   for t in (D, bias))
+        y = x.new_empty((batch, m, length, e), dtype=torch.float32)
+        y = y.transpose(2, 3)
+        last = x.new_empty((batch, m, e, n), dtype=torch.float32)
+        grid = (-(-e // BLOCK), batch * m)
+        with _on(x.device):
+            _kernels().scan_forward[grid](
+                x, delta, scaled, B, C, D, bias, order, y, last, m, e, length,
+                n, *_strides(x, delta, scaled, B, C, D, bias), *y.stride(),
+                **_options(n, order, params_in_order, D, bias, softplus,
+                           TILE))
+        ctx.save_for_backward(x, delta, scaled, B, C, D, bias, order)
+        ctx.settings = params_in_order, softplus
+        ctx.mark_non_differentiable(last)
+        return y, last
+
+    @staticmethod
+    @first_order_only
+    def backward(ctx, dy, _):
+        x, delta, A, B, C, D, bias, order = ctx.saved_tensors
+        batch, m, e, length = x.shape
+        n, blocks = A.shape[-1], -(-e // BLOCK)
+        options = _options(n, order, ctx.settings[0], D, bias,
+                           ctx.settings[1], BACKWARD_TILE)
+        tiles = -(-length // BACKWARD_TILE)
+
+        def empty(*shape, dtype=torch.float32):
+            return x.new_empty((batch, m, *shape), dtype=dtype)
+
+        dx = empty(length, e, dtype=x.dtype)
+        ddelta = empty(length, e, dtype=delta.dtype)
+        dA, dD, dbias = empty(e, n), empty(e), empty(e)
+        dB, dC = empty(blocks, length, n), empty(blocks, length, n)
+        states = empty(blocks, tiles, options['BN'], BLOCK)
+        with _on(x.device):
+            _kernels().scan_backward[(blocks, batch * m)](
+                x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB, dC,
+                dD, dbias, states, m, e, length, n,
+                *_strides(x, delta, A, B, C, D, bias), *dy.stride(), **options)
+        dB, dC = (_back_in_place(t.sum(2), order, ctx.settings[0])
+                  for t in (dB, dC))
+        return (dx.transpose(2, 3), ddelta.transpose(2, 3), dA.sum(0),
+                dB.to(B.dtype), dC.to(C.dtype),
+                None if D is None else dD.sum(0),
+                None if bias is None else dbias.sum(0), None, None, None)
+
+
+def _back_in_place(grad: Tensor, order: Optional[Tensor],
+                   params_in_order: bool) -> Tensor:
+    """(batch, M, L steps, N) -> (batch, M, N, L) as the input is indexed."""
+    if order is not None and not params_in_order:
+        index = order.argsort(1)[None, :, :, None].expand_as(grad)
+        grad = grad.gather(2, index)
+    return grad.transpose(2, 3)
+
+
+def _contiguous_rows(x: Tensor) -> Tensor:
+    """Make all but the first axis, which may be expanded, contiguous."""
+    return x if x[0].is_contiguous() else x.contiguous()
+
+
+def _on(device: torch.device):
+    """Make a device current, as Triton launches on the current one."""
+    if device.type == 'cuda':
+        return torch.cuda.device(device)
+    return torch.autocast('cpu', enabled=False)
+
+
+class _Merge(torch.autograd.Function):
+
+    @staticmethod
+    def forward(ctx, y, z, scale, dtype):
+        batch, m, e, length = y.shape
+        out = y.new_empty((batch, length, e), dtype=dtype)
+        merged = None if z is None else torch.empty_like(out)
+        with _on(y.device):
+            _kernels().merge_forward[(-(-out.numel() // 1024), )](
+                y, z, merged, out, out.numel(), length * e, *_gate_strides(z),
+                length, e, scale, M=m, HAS_Z=z is not None, BLOCK=1024)
+        ctx.save_for_backward(merged, z)
+        ctx.shape, ctx.scale = y.shape, scale
+        return out.transpose(1, 2)
+
+    @staticmethod
+    @first_order_only
+    def backward(ctx, dout):
+        merged, z = ctx.saved_tensors
+        batch, m, e, length = ctx.shape
+        dy = dout.new_empty((batch, length, e))
+        dz = None if z is None else torch.empty_like(dy, dtype=z.dtype)
+        with _on(dout.device):
+            _kernels().merge_backward[(-(-dy.numel() // 1024), )](
+                dout, merged, z, dy, dz, dy.numel(), length * e,
+                *dout.stride(), *_gate_strides(z), length, e, ctx.scale,
+                HAS_Z=z is not None, BLOCK=1024)
+        dy = dy.transpose(1, 2).unsqueeze(1).expand(-1, m, -1, -1)
+        dz = None if z is None else dz.transpose(1, 2)
+        return dy, dz, None, None
+
+
+def _gate_strides(z: Optional[Tensor]) -> Tuple[int, int, int]:
+    return (0, 0, 0) if z is None else z.stride()
