@@ -10,8 +10,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from transmamba_mm.datasets import keep_batch
-from transmamba_mm.models.data_preprocessors.augmenting_data_preprocessor import (
-    random_crop, random_flip)
+from transmamba_mm.models.data_preprocessors import random_crop, random_flip
 
 LOAD = [dict(type='transmamba_mm.LoadImage')]
 

@@ -36,6 +36,12 @@ def llava():
             image_token_index=58))
 
 
+def siglip():
+    text = {k: v for k, v in TEXT.items() if 'id' not in k}
+    return hf.SiglipModel(
+        hf.SiglipConfig(text_config=text, vision_config=VISION))
+
+
 #: Name to maker, and tower asked for.
 MODELS = {
     'vit': (lambda: hf.ViTForImageClassification(
@@ -48,6 +54,7 @@ MODELS = {
     'clip vision': (clip, 'vision'),
     'clip vision alone':
     (lambda: hf.CLIPVisionModel(hf.CLIPVisionConfig(**VISION)), None),
+    'siglip vision': (siglip, 'vision'),
     'clip text': (clip, 'text'),
     'llama': (lambda: hf.LlamaForCausalLM(hf.LlamaConfig(**LLAMA)), None),
     'llava language': (llava, 'language'),
@@ -74,6 +81,8 @@ def save(kind, folder, dtype=None):
     if kind.startswith('clip') and tower:
         cls = getattr(hf, f'CLIP{tower.capitalize()}ModelWithProjection')
         return cls.from_pretrained(folder).eval()
+    if kind == 'siglip vision':
+        return hf.SiglipVisionModel.from_pretrained(folder).eval()
     if not kind.startswith('llava'):
         return model
     inner = model if hasattr(model, 'vision_tower') else model.model

@@ -131,6 +131,60 @@ def test_weights_that_are_not_finite_are_named(tmp_path, weights):
         MMPretrainTeacher(vit_cfg(), str(tmp_path / 'nan.pth'))
 
 
+def test_quantised_weights_are_named(tmp_path, weights):
+    state = weights[0].state_dict()
+    state['head.fc.weight'] = torch.zeros(4, 48, dtype=torch.int8)
+    torch.save(state, tmp_path / 'int.pth')
+    with pytest.raises(ValueError, match=r'quantised: .*weight \(int8\)'):
+        MMPretrainTeacher(vit_cfg(), str(tmp_path / 'int.pth'))
+
+
+def test_precision_and_size(weights):
+    """In bfloat16, and with every image resized."""
+    model, path = weights
+    images = torch.randn(2, 3, 16, 16)
+    teacher = MMPretrainTeacher(vit_cfg(), path, dtype='bfloat16')
+    logits = teacher.record(images, ['head'])['head']
+    assert logits.dtype == torch.float32
+    assert 1e-5 < (logits - model(images)).norm() / logits.norm() < 0.05
+    with torch.autocast('cpu', torch.float16):  # the student's, not its own
+        again = teacher.record(images, ['head'])['head']
+    assert torch.equal(again, logits)
+    teacher = MMPretrainTeacher(vit_cfg(), path, input_size=(16, 24))
+    assert teacher.record_layout((40, 40)).grid == (4, 6)
+    large = torch.nn.functional.interpolate(
+        images, (16, 24), mode='bicubic', antialias=True)
+    torch.testing.assert_close(
+        teacher.record(images, ['head'])['head'], model(large))
+    assert '(16, 24)' in teacher.describe()
+    with pytest.raises(ValueError, match='input_size=0'):
+        MMPretrainTeacher(vit_cfg(), path, input_size=0)
+
+
+def test_clips_of_another_size(weights):
+    teacher = MMPretrainTeacher(vit_cfg(), weights[1], input_size=16)
+    name = 'backbone.layers.5'
+    records = teacher.record(torch.randn(2, 3, 4, 20, 20), [name])
+    layout = teacher.record_layout((4, 20, 20))
+    assert layout.shape == (4, 4, 4)
+    assert records[name].shape[1] == layout.num_tokens
+
+
+def test_another_image_size_is_logged(weights, monkeypatch):
+    lines = []
+    monkeypatch.setattr(
+        'transmamba_mm.models.teachers.frozen_teacher.print_log',
+        lambda text, **kwargs: lines.append(text))
+    teacher = MMPretrainTeacher(vit_cfg(), weights[1])
+    for size in (16, 24, 24):
+        teacher.record(torch.randn(1, 3, size, size), ['head'])
+    assert len(lines) == 1
+    assert 'position embedding is interpolated' in lines[0]
+    teacher = MMPretrainTeacher(vit_cfg(), weights[1], input_size=16)
+    teacher.record(torch.randn(1, 3, 24, 24), ['head'])
+    assert 'they are resized to (16, 16)' in lines[1]
+
+
 def test_missing_config_is_named(weights):
     with pytest.raises(FileNotFoundError, match='`config`'):
         MMPretrainTeacher('configs/nothing.py', weights[1])

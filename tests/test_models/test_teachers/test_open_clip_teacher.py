@@ -246,6 +246,10 @@ def test_refusals(folder, tmp_path):
     torch.save(state, tmp_path / 'nan.pt')
     with pytest.raises(ValueError, match='NaN or infinity.*proj'):
         OpenCLIPTeacher(str(folder), str(tmp_path / 'nan.pt'))
+    state['visual.proj'] = torch.zeros(64, 24, dtype=torch.int8)
+    torch.save(state, tmp_path / 'int.pt')
+    with pytest.raises(ValueError, match=r'quantised: .*proj \(int8\)'):
+        OpenCLIPTeacher(str(folder), str(tmp_path / 'int.pt'))
     script = torch.jit.script(torch.nn.Linear(2, 2))
     torch.jit.save(script, tmp_path / 'jit.pt')
     with pytest.raises(ValueError, match='TorchScript archive'):

@@ -2,6 +2,7 @@ import json
 import logging
 import os.path as osp
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
@@ -18,6 +19,7 @@ from .frozen_teacher import FrozenTeacher
 from .teacher_inputs import as_dtype
 
 _GB = 1e9
+_THREADS = 8  # that read features
 
 
 @MODELS.register_module()
@@ -167,14 +169,19 @@ class CachedTeacher(FrozenTeacher):
         store = self._store(names)
         marks = image_marks(
             inputs['input_ids'] if isinstance(inputs, dict) else inputs)
-        found = [store.read(key) for key in keys]
+        with ThreadPoolExecutor(_THREADS) as pool:
+            found = list(pool.map(store.read, keys))
         for i, known in enumerate(found):
             if known is not None and not same_marks(known[1], marks[i]):
                 self._refuse_image(keys[i], data_samples[i])
         rows = [None if known is None else known[0] for known in found]
         missing = [i for i, row in enumerate(rows) if row is None]
         if missing:
-            fresh = self.teacher.record(_pick(inputs, missing), names)
+            fresh = {
+                name: x.cpu()
+                for name, x in self.teacher.record(
+                    _pick(inputs, missing), names).items()
+            }
             for j, i in enumerate(missing):
                 rows[i] = {name: x[j] for name, x in fresh.items()}
         self._tell_size(store, rows[0], data_samples[0])
@@ -311,7 +318,7 @@ def _stack(rows: List[Features], names: Sequence[str],
     """Make a batch of the features of single images."""
     try:
         return {
-            name: torch.stack([row[name].to(device) for row in rows])
+            name: torch.stack([row[name] for row in rows]).to(device)
             for name in names
         }
     except RuntimeError as error:

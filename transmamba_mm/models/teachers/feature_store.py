@@ -65,9 +65,11 @@ class FeatureStore:
         """
         try:
             with open(self.path(key), 'rb') as file:
-                return _unpack(key, file.read())
+                data = bytearray(os.fstat(file.fileno()).st_size)
+                size = file.readinto(data)
         except OSError:
             return None
+        return _unpack(key, data) if size == len(data) else None
 
     def write(self, key: str, features: Features, marks: List[float]) -> int:
         """Write the features of an image.
@@ -147,6 +149,7 @@ def _pack(key: str, features: Features, marks: List[float],
         tensors=[[k, list(v.shape), _name(v.dtype)]
                  for k, v in features.items()])
     told = json.dumps(header).encode()
+    told += b' ' * (-(len(_MAGIC) + 4 + len(told)) % 8)  # align the tensors
     parts = [_MAGIC, struct.pack('<I', len(told)), told]
     for x in features.values():
         x = x.detach().to('cpu', dtype).contiguous().reshape(-1)
@@ -155,12 +158,13 @@ def _pack(key: str, features: Features, marks: List[float],
     return data + struct.pack('<I', zlib.crc32(data))
 
 
-def _unpack(key: str, data: bytes) -> Optional[Tuple[Features, List[float]]]:
-    """Read what :func:`_pack` wrote, None if it is damaged."""
+def _unpack(key: str,
+            data: bytearray) -> Optional[Tuple[Features, List[float]]]:
+    """Read what :func:`_pack` wrote, without a copy; None if damaged."""
     start = len(_MAGIC) + 4
     if len(data) < start + 4 or not data.startswith(_MAGIC):
         return None
-    if struct.pack('<I', zlib.crc32(data[:-4])) != data[-4:]:
+    if struct.pack('<I', zlib.crc32(memoryview(data)[:-4])) != data[-4:]:
         return None
     stop = start + struct.unpack('<I', data[len(_MAGIC):start])[0]
     header = json.loads(data[start:stop])
@@ -169,8 +173,8 @@ def _unpack(key: str, data: bytes) -> Optional[Tuple[Features, List[float]]]:
     features, stored = {}, getattr(torch, header['stored'])
     for name, shape, dtype in header['tensors']:
         size = int(np.prod(shape, dtype=np.int64))
-        x = torch.frombuffer(
-            bytearray(data[stop:stop + size * stored.itemsize]), dtype=stored)
+        x = torch.frombuffer(data, dtype=stored, count=size, offset=stop) \
+            if size else torch.zeros(0, dtype=stored)
         stop += size * stored.itemsize
         features[name] = x.reshape(shape).to(getattr(torch, dtype))
     return features, header['marks']

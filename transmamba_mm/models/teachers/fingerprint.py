@@ -1,6 +1,7 @@
 """Numbers by which a teacher and an image are recognised."""
 import hashlib
 import os
+from functools import lru_cache
 from typing import Any, List, Tuple
 
 import torch
@@ -59,13 +60,21 @@ def image_marks(images: Tensor) -> List[List[float]]:
         List[List[float]]: Of each image the root mean square, and a sum with
         fixed weights of about the same size.
     """
-    flat = images.detach().flatten(1).double()
-    i = torch.arange(flat.shape[1], dtype=torch.float64)
-    # the usual sine hash: equal on all devices, unlike a random generator
-    weights = torch.frac(torch.sin(i * 12.9898) * 43758.5453).to(flat.device)
-    rms = flat.square().mean(1).sqrt()
-    mixed = (flat @ weights) / flat.shape[1]**0.5
-    return torch.stack([rms, mixed], 1).tolist()
+    marks: List[List[float]] = []
+    for part in images.detach().flatten(1).split(16):  # little memory
+        part = part.double()
+        rms = part.square().mean(1).sqrt()
+        mixed = (part @ _weights(part.shape[1], part.device)) / \
+            part.shape[1]**0.5
+        marks += torch.stack([rms, mixed], 1).tolist()
+    return marks
+
+
+@lru_cache(maxsize=4)
+def _weights(size: int, device: torch.device) -> Tensor:
+    """Return weights in (-1, 1) that are equal on all machines."""
+    i = torch.arange(size, dtype=torch.float64)
+    return torch.frac(torch.sin(i * 12.9898) * 43758.5453).to(device)
 
 
 def same_marks(a: List[float], b: List[float]) -> bool:

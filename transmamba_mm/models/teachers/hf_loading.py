@@ -295,9 +295,9 @@ def _builder(transformers: Any, config: Any,
             f'A model of the kind {config.model_type!r} has no network that '
             f'gives features; change `pretrained` in {WHERE}.')
     pooled = 'add_pooling_layer' in inspect.signature(bare.__init__).parameters
-    if tower is None:
+    if tower is None and name not in ('', bare.__name__):
         print_log(
-            f'Of {name or "the model"}, {bare.__name__} without a head is '
+            f'Of {name}, {bare.__name__} without a head is '
             'taken: it has no logits.',
             logger='current')
     return bare, dict(add_pooling_layer=False) if pooled else {}

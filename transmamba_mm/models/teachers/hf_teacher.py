@@ -15,6 +15,8 @@ from .teacher_inputs import as_dtype, as_size, output_tensor, vit_layout
 #: Last part of the path of the norm after the layers, in any family.
 _FINAL_NORMS = ('layernorm', 'post_layernorm', 'final_layer_norm',
                 'final_layernorm', 'ln_f', 'norm')
+#: Families that interpolate their position embedding without being told.
+_INTERPOLATING = ('dinov2', 'dinov2_with_registers')
 
 
 @MODELS.register_module()
@@ -74,7 +76,9 @@ class HFTeacher(FrozenTeacher):
         self.pretrained = pretrained
         self.takes_text = model.main_input_name != 'pixel_values'
         arguments = inspect.signature(model.forward).parameters
-        self.interpolates = 'interpolate_pos_encoding' in arguments
+        self._interpolates_if_told = 'interpolate_pos_encoding' in arguments
+        self.interpolates = self._interpolates_if_told or \
+            model.config.model_type in _INTERPOLATING
         self._num_extra_tokens = 0
         self._normalisation = torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
         if not self.takes_text:
@@ -127,7 +131,8 @@ class HFTeacher(FrozenTeacher):
         """See :meth:`FrozenTeacher.run_model`."""
         if isinstance(inputs, dict):
             return self.model(**inputs)
-        if tuple(inputs.shape[-2:]) != self.native_size and self.interpolates:
+        if self._interpolates_if_told and \
+                tuple(inputs.shape[-2:]) != self.native_size:
             return self.model(inputs, interpolate_pos_encoding=True)
         return self.model(inputs)
 
@@ -185,7 +190,8 @@ def find_layers(model: nn.Module) -> Tuple[str, Optional[str]]:
         if path.rpartition('.')[2] in _FINAL_NORMS
         and not path.startswith(f'{layers}.')
     ]
-    return layers, norms[-1] if norms else None
+    # a pooling head may have a norm of its own, further inside
+    return layers, min(norms, key=lambda path: path.count('.'), default=None)
 
 
 def _refuse(model: nn.Module, why: str) -> None:

@@ -14,7 +14,7 @@ from transmamba_mm.utils.state_dict import unwrap_state_dict
 from ..backbones.base_mamba import BaseMamba, num_patches
 from ..layers.token_layout import TokenLayout
 from .frozen_teacher import FrozenTeacher
-from .teacher_inputs import as_size, vit_layout
+from .teacher_inputs import as_size, refuse_quantised, vit_layout
 
 WHERE = 'the `teacher` of BidirectionalDistillHook in custom_hooks'
 
@@ -241,6 +241,7 @@ def load_teacher_weights(model: nn.Module, checkpoint: str) -> None:
             'another shape means another number of classes; any other, '
             f'another architecture. Change `config` or `checkpoint` in '
             f'{WHERE}.')
+    refuse_quantised(state, own, checkpoint)
     broken = [k for k in own if not state[k].isfinite().all()]
     if broken:
         raise ValueError(

@@ -11,7 +11,7 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from transmamba_mm.utils.state_dict import unwrap_state_dict
-from .teacher_inputs import refuse_non_finite
+from .teacher_inputs import refuse_non_finite, refuse_quantised
 
 State = Dict[str, Tensor]
 WHERE = 'the OpenCLIPTeacher in custom_hooks'
@@ -273,9 +273,10 @@ def _load(model: nn.Module, state: State, tower: str, source: str) -> None:
     network = getattr(model, tower)
     own = network.state_dict()
     state = {
-        k[len(tower) + 1:]: v.to(own.get(k[len(tower) + 1:], v).dtype)
+        k[len(tower) + 1:]: v
         for k, v in state.items() if k.startswith(f'{tower}.')
     }
+    refuse_quantised(state, own, source)
     missing = [k for k in own if k not in state]
     wrong = [
         f'{k}: {tuple(state[k].shape)} in the file, {tuple(v.shape)} here'

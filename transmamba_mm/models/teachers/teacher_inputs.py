@@ -123,6 +123,30 @@ def vit_layout(image_size: Tuple[int, int], patch: Tuple[int, int],
     return TokenLayout(grid, num_extra_tokens, 0 if num_extra_tokens else None)
 
 
+def refuse_quantised(state: Dict[str, Tensor], own: Dict[str, Tensor],
+                     source: str) -> None:
+    """Refuse whole numbers where the network has real ones.
+
+    Args:
+        state (Dict[str, Tensor]): What the file holds.
+        own (Dict[str, Tensor]): What the network has.
+        source (str): Where the weights are from.
+
+    Raises:
+        ValueError: If there are such weights.
+    """
+    odd = [
+        f'{k} ({str(state[k].dtype)[len("torch."):]})' for k, v in own.items()
+        if k in state and v.is_floating_point()
+        and not state[k].is_floating_point()
+    ]
+    if odd:
+        raise ValueError(
+            f"The teacher weights '{source}' are quantised: {odd[:4]}. Take "
+            'the same weights in float32, float16 or bfloat16 for the '
+            '`teacher` of BidirectionalDistillHook in custom_hooks.')
+
+
 def refuse_non_finite(model: nn.Module, source: str) -> None:
     """Refuse weights that hold NaN or infinity.
 
