@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import triton_scan
 from .flops import note_operation
 from .scan_order import ScanOrders
-from . import triton_scan
 from .selective_scan import choose_backend, scan_groups
 
 

@@ -148,8 +148,9 @@ def set_scan_backend(name: Optional[str]) -> Optional[str]:
 
     Args:
         name (str, optional): 'triton', 'mamba_ssm', 'chunked' or
-            'reference'; None goes back to the environment variable TRANSMAMBA_SCAN_BACKEND or,
-            if that is not set, to the choice by device.
+            'reference'; None goes back to the environment variable
+            TRANSMAMBA_SCAN_BACKEND or, if that is not set, to the choice by
+            device.
 
     Returns:
         str, optional: What was forced before by this function.
@@ -197,8 +198,7 @@ def _get_forced() -> Optional[str]:
 
 
 def _best(device: torch.device, dtype: torch.dtype, d_state: int = 1) -> str:
-    if device.type != 'cuda':  # so that a CPU run probes nothing
-        return 'chunked'
+    # each asks for the device type first, so that a CPU run probes nothing
     return next((name for name, why_not in _ON_CARD.items()
                  if not why_not(device, dtype, d_state)), 'chunked')
 
@@ -223,7 +223,8 @@ def choose_backend(u: Tensor, d_state: int, backend: Optional[str]) -> str:
     name = _get_forced() or backend
     if name is None:
         name = _best(u.device, u.dtype, d_state)
-    elif name in _ON_CARD:
+    elif name in _ON_CARD and not (name == 'triton'
+                                   and triton_scan.is_interpreted()):
         reason = _ON_CARD[name](u.device, u.dtype, d_state)
         if reason:
             raise RuntimeError(

@@ -16,8 +16,13 @@ import triton.language as tl
 
 @triton.jit
 def _softplus(x):
-    """log(1 + exp(x)), and x itself above 20."""
-    return tl.where(x > 20., x, tl.log(1. + tl.exp(tl.minimum(x, 20.))))
+    """log(1 + exp(x)), exact for small exp(x) too; x itself above 20."""
+    y = tl.exp(tl.minimum(x, 20.))
+    u = 1. + y
+    # log(u) / (u - 1) is smooth, so that the rounding of u cancels
+    log1p = tl.where(u == 1., y,
+                     tl.log(u) * (y / tl.where(u == 1., 1., u - 1.)))
+    return tl.where(x > 20., x, log1p)
 
 
 @triton.jit
@@ -38,6 +43,16 @@ def _steps(order, m, t, L, HAS_ORDER: tl.constexpr,
 
 
 @triton.jit
+def _at(order, m, t, L, HAS_ORDER: tl.constexpr,
+        PARAMS_IN_ORDER: tl.constexpr):
+    """Where the parameters of one step are."""
+    if HAS_ORDER and not PARAMS_IN_ORDER:
+        return tl.load(order + m * L + t, mask=t < L, other=0)
+    else:
+        return t
+
+
+@triton.jit
 def _load_inputs(x, delta, bias, p, q, e, live, s_xl, s_xe, s_dl, s_de,
                  SOFTPLUS: tl.constexpr):
     """Load x, the raw step size and the step size, each (TILE, BE)."""
@@ -45,8 +60,8 @@ def _load_inputs(x, delta, bias, p, q, e, live, s_xl, s_xe, s_dl, s_de,
         x + p[:, None] * s_xl + e[None, :] * s_xe, mask=live,
         other=0.).to(tl.float32)
     raw = tl.load(
-        delta + q[:, None] * s_dl + e[None, :] * s_de, mask=live,
-        other=0.).to(tl.float32) + bias[None, :]
+        delta + q[:, None] * s_dl + e[None, :] * s_de, mask=live, other=0.).to(
+            tl.float32) + bias[None, :]
     dt = raw
     if SOFTPLUS:
         dt = _softplus(raw)
@@ -55,13 +70,13 @@ def _load_inputs(x, delta, bias, p, q, e, live, s_xl, s_xe, s_dl, s_de,
 
 
 @triton.jit
-def scan_forward(x, delta, A, B, C, D, bias, order, y, last, M, E, L, N,
-                 s_xb, s_xm, s_xe, s_xl, s_db, s_dm, s_de, s_dl, s_Am, s_Bb,
-                 s_Bm, s_Bn, s_Bl, s_Cb, s_Cm, s_Cn, s_Cl, s_Dm, s_biasm,
-                 s_yb, s_ym, s_ye, s_yl, HAS_D: tl.constexpr,
-                 HAS_BIAS: tl.constexpr, HAS_ORDER: tl.constexpr,
-                 PARAMS_IN_ORDER: tl.constexpr, SOFTPLUS: tl.constexpr,
-                 TILE: tl.constexpr, BN: tl.constexpr, BE: tl.constexpr):
+def scan_forward(x, delta, A, B, C, D, bias, order, y, last, M, E, L, N, s_xb,
+                 s_xm, s_xe, s_xl, s_db, s_dm, s_de, s_dl, s_Am, s_Bb, s_Bm,
+                 s_Bn, s_Bl, s_Cb, s_Cm, s_Cn, s_Cl, s_Dm, s_biasm, s_yb, s_ym,
+                 s_ye, s_yl, HAS_D: tl.constexpr, HAS_BIAS: tl.constexpr,
+                 HAS_ORDER: tl.constexpr, PARAMS_IN_ORDER: tl.constexpr,
+                 SOFTPLUS: tl.constexpr, TILE: tl.constexpr, BN: tl.constexpr,
+                 BE: tl.constexpr):
     """Scan; grid (ceil(E / BE), batch * M).
 
     A (M or 1, E, N) comes times log2(e), the last state goes to ``last``
@@ -92,19 +107,16 @@ def scan_forward(x, delta, A, B, C, D, bias, order, y, last, M, E, L, N,
         t = start + rows
         p, q = _steps(order, m, t, L, HAS_ORDER, PARAMS_IN_ORDER)
         live = (t < L)[:, None] & e_ok[None, :]
-        tn_ok = (t < L)[:, None] & n_ok[None, :]
         xs, _, dt = _load_inputs(x, delta, shift, p, q, e, live, s_xl, s_xe,
                                  s_dl, s_de, SOFTPLUS)
         ys = d_skip[None, :] * xs
         dtx = dt * xs
         for i in tl.static_range(TILE):
-            # B and C of a step are few: loaded where they are used, from L1
-            qi = tl.sum(tl.where(rows == i, q, 0), 0)
+            # the few B and C of a step come from L1 where they are used
             ok = n_ok & (start + i < L)
-            b_n = tl.load(
-                B + qi * s_Bl + n * s_Bn, mask=ok, other=0.).to(tl.float32)
-            c_n = tl.load(
-                C + qi * s_Cl + n * s_Cn, mask=ok, other=0.).to(tl.float32)
+            qi = _at(order, m, start + i, L, HAS_ORDER, PARAMS_IN_ORDER)
+            b_n = tl.load(B + qi * s_Bl + n * s_Bn, mask=ok, other=0.)
+            c_n = tl.load(C + qi * s_Cl + n * s_Cn, mask=ok, other=0.)
             decay = tl.exp2(_row(dt, rows, i)[None, :] * a_ne)
             h = decay * h + _row(dtx, rows, i)[None, :] * b_n[:, None]
             y_e = tl.sum(h * c_n[:, None], 0)
@@ -113,8 +125,7 @@ def scan_forward(x, delta, A, B, C, D, bias, order, y, last, M, E, L, N,
             y + p[:, None] * s_yl + e[None, :] * s_ye,
             ys.to(y.dtype.element_ty),
             mask=live)
-    tl.store(
-        last + pid * E * N + e[None, :] * N + n[:, None], h, mask=ne_ok)
+    tl.store(last + pid * E * N + e[None, :] * N + n[:, None], h, mask=ne_ok)
 
 
 @triton.jit
@@ -124,8 +135,8 @@ def scan_backward(x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB,
                   s_Cm, s_Cn, s_Cl, s_Dm, s_biasm, s_yb, s_ym, s_ye, s_yl,
                   HAS_D: tl.constexpr, HAS_BIAS: tl.constexpr,
                   HAS_ORDER: tl.constexpr, PARAMS_IN_ORDER: tl.constexpr,
-                  SOFTPLUS: tl.constexpr, TILE: tl.constexpr,
-                  BN: tl.constexpr, BE: tl.constexpr):
+                  SOFTPLUS: tl.constexpr, TILE: tl.constexpr, BN: tl.constexpr,
+                  BE: tl.constexpr):
     """Gradients of a scan; grid (ceil(E / BE), batch * M).
 
     The states before each tile are computed again and kept in ``states``
@@ -174,11 +185,11 @@ def scan_backward(x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB,
                                  s_dl, s_de, SOFTPLUS)
         dtx = dt * xs
         for i in tl.static_range(TILE):
-            qi = tl.sum(tl.where(rows == i, q, 0), 0)
+            qi = _at(order, m, tile * TILE + i, L, HAS_ORDER, PARAMS_IN_ORDER)
             b_n = tl.load(
                 B + qi * s_Bl + n * s_Bn,
                 mask=n_ok & (tile * TILE + i < L),
-                other=0.).to(tl.float32)
+                other=0.)
             decay = tl.exp2(_row(dt, rows, i)[None, :] * a_ne)
             h = decay * h + _row(dtx, rows, i)[None, :] * b_n[:, None]
 
@@ -193,8 +204,8 @@ def scan_backward(x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB,
         t = tile * TILE + rows
         p, q = _steps(order, m, t, L, HAS_ORDER, PARAMS_IN_ORDER)
         live = (t < L)[:, None] & e_ok[None, :]
-        xs, raw, dt = _load_inputs(x, delta, shift, p, q, e, live, s_xl,
-                                   s_xe, s_dl, s_de, SOFTPLUS)
+        xs, raw, dt = _load_inputs(x, delta, shift, p, q, e, live, s_xl, s_xe,
+                                   s_dl, s_de, SOFTPLUS)
         dys = tl.load(
             dy + p[:, None] * s_yl + e[None, :] * s_ye, mask=live,
             other=0.).to(tl.float32)
@@ -202,24 +213,21 @@ def scan_backward(x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB,
         h = tl.load(states + tile * BN * BE + place)
         before = tl.zeros([TILE, BN, BE], tl.float32)
         for i in tl.static_range(TILE):
-            qi = tl.sum(tl.where(rows == i, q, 0), 0)
+            qi = _at(order, m, tile * TILE + i, L, HAS_ORDER, PARAMS_IN_ORDER)
             b_n = tl.load(
                 B + qi * s_Bl + n * s_Bn,
                 mask=n_ok & (tile * TILE + i < L),
-                other=0.).to(tl.float32)
+                other=0.)
             before = tl.where(cut == i, h[None, :, :], before)
             decay = tl.exp2(_row(dt, rows, i)[None, :] * a_ne)
             h = decay * h + _row(dtx, rows, i)[None, :] * b_n[:, None]
         dxs = d_skip[None, :] * dys
         ddts = tl.zeros([TILE, BE], tl.float32)
-        for j in tl.static_range(TILE):
-            i: tl.constexpr = TILE - 1 - j
-            qi = tl.sum(tl.where(rows == i, q, 0), 0)
+        for i in tl.static_range(TILE - 1, -1, -1):
+            qi = _at(order, m, tile * TILE + i, L, HAS_ORDER, PARAMS_IN_ORDER)
             ok = n_ok & (tile * TILE + i < L)
-            b_n = tl.load(
-                B + qi * s_Bl + n * s_Bn, mask=ok, other=0.).to(tl.float32)
-            c_n = tl.load(
-                C + qi * s_Cl + n * s_Cn, mask=ok, other=0.).to(tl.float32)
+            b_n = tl.load(B + qi * s_Bl + n * s_Bn, mask=ok, other=0.)
+            c_n = tl.load(C + qi * s_Cl + n * s_Cn, mask=ok, other=0.)
             dt_e, x_e = _row(dt, rows, i), _row(xs, rows, i)
             dy_e, dtx_e = _row(dys, rows, i), _row(dtx, rows, i)
             old = tl.sum(tl.where(cut == i, before, 0.), 0)
@@ -258,8 +266,8 @@ def scan_backward(x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB,
 
 
 @triton.jit
-def merge_forward(y, z, merged, out, size, width, s_zb, s_ze, s_zl, L,
-                  E, scale, M: tl.constexpr, HAS_Z: tl.constexpr,
+def merge_forward(y, z, merged, out, size, width, s_zb, s_ze, s_zl, L, E,
+                  scale, M: tl.constexpr, HAS_Z: tl.constexpr,
                   BLOCK: tl.constexpr):
     """Sum the directions and gate; everything token by token but z."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -267,8 +275,7 @@ def merge_forward(y, z, merged, out, size, width, s_zb, s_ze, s_zl, L,
     b, inside = at // width, at % width
     total = tl.zeros([BLOCK], tl.float32)
     for m in tl.static_range(M):
-        total += tl.load(
-            y + (b * M + m) * width + inside, mask=ok, other=0.)
+        total += tl.load(y + (b * M + m) * width + inside, mask=ok, other=0.)
     total = total * scale
     if HAS_Z:
         tl.store(merged + at, total.to(merged.dtype.element_ty), mask=ok)
@@ -299,8 +306,8 @@ def merge_backward(dout, merged, z, dy, dz, size, width, s_ob, s_oe, s_ol,
         total = tl.load(merged + at, mask=ok, other=0.).to(tl.float32)
         s = tl.sigmoid(gate)
         tl.store(
-            dz + at, (g * total * s * (1. + gate * (1. - s))).to(
-                dz.dtype.element_ty),
+            dz + at,
+            (g * total * s * (1. + gate * (1. - s))).to(dz.dtype.element_ty),
             mask=ok)
         g = g * gate * s
     tl.store(dy + at, (g * scale).to(dy.dtype.element_ty), mask=ok)

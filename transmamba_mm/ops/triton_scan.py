@@ -4,6 +4,8 @@ Unlike mamba-ssm's extension it needs no compiler, walks the sequence with the
 states in registers, reads tokens in any order by their address, and has a
 backward without atomics, so that it gives the same gradients at each run.
 """
+import os
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Dict, Optional, Tuple
 
@@ -15,7 +17,7 @@ from .kernels import first_order_only
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 MAX_STATES = 64
 #: Channels of a program, and steps that are loaded at once.
-BLOCK, TILE, BACKWARD_TILE = 32, 8, 8
+BLOCK, WARPS, TILE, BACKWARD_TILE = 32, 1, 4, 4
 LOG2_E = 1.4426950408889634
 
 
@@ -32,11 +34,10 @@ def why_not(device: torch.device,
     Returns:
         str, optional: The reason, or None if they can.
     """
-    kernels = _kernels()
-    if kernels is None:
-        return 'Triton is not installed'
-    if device.type != 'cuda' and not is_interpreted():
+    if device.type != 'cuda':
         return f'it needs CUDA tensors, got {device.type}'
+    if _kernels() is None:
+        return 'Triton is not installed'
     if dtype not in DTYPES:
         return f'it cannot compute in {dtype}'
     if d_state > MAX_STATES:
@@ -53,16 +54,16 @@ def _kernels():
     return triton_kernels
 
 
-@lru_cache(maxsize=None)
 def is_interpreted() -> bool:
     """Tell whether Triton runs its kernels on the CPU, for tests.
 
     Returns:
         bool: Whether TRITON_INTERPRET=1 was set before the first kernel.
     """
-    kernels = _kernels()
-    return kernels is not None and type(
-        kernels.scan_forward).__name__ == 'InterpretedFunction'
+    # asked first, so that Triton is not imported for nothing
+    if os.environ.get('TRITON_INTERPRET') != '1' or _kernels() is None:
+        return False
+    return type(_kernels().scan_forward).__name__ == 'InterpretedFunction'
 
 
 def scan(u: Tensor,
@@ -141,9 +142,7 @@ def scan_directions(x: Tensor,
                        params_in_scan_order, delta_softplus)
 
 
-def merge_directions(y: Tensor,
-                     z: Optional[Tensor],
-                     scale: float,
+def merge_directions(y: Tensor, z: Optional[Tensor], scale: float,
                      dtype: torch.dtype) -> Tensor:
     """Sum directions and gate the sum.
 
@@ -178,7 +177,7 @@ def _options(d_state: int, order, params_in_order, D, bias, softplus,
         TILE=tile,
         BN=max(1, 1 << (d_state - 1).bit_length()),
         BE=BLOCK,
-        num_warps=1)
+        num_warps=WARPS)
 
 
 class _Scan(torch.autograd.Function):
@@ -191,18 +190,22 @@ class _Scan(torch.autograd.Function):
         scaled = _contiguous_rows(A * LOG2_E)
         D, bias = (None if t is None else _contiguous_rows(t)
                    for t in (D, bias))
+        # read once by each block of channels: kept small and aligned
+        kinds = B.dtype, C.dtype
+        B, C = (_by_token(t) for t in (B, C))
         y = x.new_empty((batch, m, length, e), dtype=torch.float32)
         y = y.transpose(2, 3)
         last = x.new_empty((batch, m, e, n), dtype=torch.float32)
         grid = (-(-e // BLOCK), batch * m)
-        with _on(x.device):
-            _kernels().scan_forward[grid](
-                x, delta, scaled, B, C, D, bias, order, y, last, m, e, length,
-                n, *_strides(x, delta, scaled, B, C, D, bias), *y.stride(),
-                **_options(n, order, params_in_order, D, bias, softplus,
-                           TILE))
+        with on_device(x.device):
+            _kernels().scan_forward[grid](x, delta, scaled, B, C, D, bias,
+                                          order, y, last, m, e, length, n,
+                                          *_strides(x, delta, scaled, B, C, D,
+                                                    bias), *y.stride(),
+                                          **_options(n, order, params_in_order,
+                                                     D, bias, softplus, TILE))
         ctx.save_for_backward(x, delta, scaled, B, C, D, bias, order)
-        ctx.settings = params_in_order, softplus
+        ctx.settings = params_in_order, softplus, kinds
         ctx.mark_non_differentiable(last)
         return y, last
 
@@ -212,8 +215,8 @@ class _Scan(torch.autograd.Function):
         x, delta, A, B, C, D, bias, order = ctx.saved_tensors
         batch, m, e, length = x.shape
         n, blocks = A.shape[-1], -(-e // BLOCK)
-        options = _options(n, order, ctx.settings[0], D, bias,
-                           ctx.settings[1], BACKWARD_TILE)
+        options = _options(n, order, ctx.settings[0], D, bias, ctx.settings[1],
+                           BACKWARD_TILE)
         tiles = -(-length // BACKWARD_TILE)
 
         def empty(*shape, dtype=torch.float32):
@@ -224,15 +227,16 @@ class _Scan(torch.autograd.Function):
         dA, dD, dbias = empty(e, n), empty(e), empty(e)
         dB, dC = empty(blocks, length, n), empty(blocks, length, n)
         states = empty(blocks, tiles, options['BN'], BLOCK)
-        with _on(x.device):
+        with on_device(x.device):
             _kernels().scan_backward[(blocks, batch * m)](
                 x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB, dC,
                 dD, dbias, states, m, e, length, n,
                 *_strides(x, delta, A, B, C, D, bias), *dy.stride(), **options)
-        dB, dC = (_back_in_place(t.sum(2), order, ctx.settings[0])
-                  for t in (dB, dC))
+        dB, dC = (
+            _back_in_place(t.sum(2), order, ctx.settings[0]) for t in (dB, dC))
+        kinds = ctx.settings[2]
         return (dx.transpose(2, 3), ddelta.transpose(2, 3), dA.sum(0),
-                dB.to(B.dtype), dC.to(C.dtype),
+                dB.to(kinds[0]), dC.to(kinds[1]),
                 None if D is None else dD.sum(0),
                 None if bias is None else dbias.sum(0), None, None, None)
 
@@ -246,16 +250,27 @@ def _back_in_place(grad: Tensor, order: Optional[Tensor],
     return grad.transpose(2, 3)
 
 
+def _by_token(x: Tensor) -> Tensor:
+    """(batch, M, N, L), float32, in memory (batch, M, L, N)."""
+    return x.transpose(2, 3).float().contiguous().transpose(2, 3)
+
+
 def _contiguous_rows(x: Tensor) -> Tensor:
     """Make all but the first axis, which may be expanded, contiguous."""
     return x if x[0].is_contiguous() else x.contiguous()
 
 
-def _on(device: torch.device):
-    """Make a device current, as Triton launches on the current one."""
-    if device.type == 'cuda':
-        return torch.cuda.device(device)
-    return torch.autocast('cpu', enabled=False)
+def on_device(device: torch.device) -> AbstractContextManager:
+    """Make a device current, as Triton launches on the current one.
+
+    Args:
+        device (torch.device): Where the kernels' tensors are.
+
+    Returns:
+        AbstractContextManager: Nothing to do on a CPU.
+    """
+    return torch.cuda.device(device) if device.type == 'cuda' else \
+        nullcontext()
 
 
 class _Merge(torch.autograd.Function):
@@ -265,10 +280,21 @@ class _Merge(torch.autograd.Function):
         batch, m, e, length = y.shape
         out = y.new_empty((batch, length, e), dtype=dtype)
         merged = None if z is None else torch.empty_like(out)
-        with _on(y.device):
+        with on_device(y.device):
             _kernels().merge_forward[(-(-out.numel() // 1024), )](
-                y, z, merged, out, out.numel(), length * e, *_gate_strides(z),
-                length, e, scale, M=m, HAS_Z=z is not None, BLOCK=1024)
+                y,
+                z,
+                merged,
+                out,
+                out.numel(),
+                length * e,
+                *_gate_strides(z),
+                length,
+                e,
+                scale,
+                M=m,
+                HAS_Z=z is not None,
+                BLOCK=1024)
         ctx.save_for_backward(merged, z)
         ctx.shape, ctx.scale = y.shape, scale
         return out.transpose(1, 2)
@@ -280,11 +306,22 @@ class _Merge(torch.autograd.Function):
         batch, m, e, length = ctx.shape
         dy = dout.new_empty((batch, length, e))
         dz = None if z is None else torch.empty_like(dy, dtype=z.dtype)
-        with _on(dout.device):
+        with on_device(dout.device):
             _kernels().merge_backward[(-(-dy.numel() // 1024), )](
-                dout, merged, z, dy, dz, dy.numel(), length * e,
-                *dout.stride(), *_gate_strides(z), length, e, ctx.scale,
-                HAS_Z=z is not None, BLOCK=1024)
+                dout,
+                merged,
+                z,
+                dy,
+                dz,
+                dy.numel(),
+                length * e,
+                *dout.stride(),
+                *_gate_strides(z),
+                length,
+                e,
+                ctx.scale,
+                HAS_Z=z is not None,
+                BLOCK=1024)
         dy = dy.transpose(1, 2).unsqueeze(1).expand(-1, m, -1, -1)
         dz = None if z is None else dz.transpose(1, 2)
         return dy, dz, None, None
