@@ -172,3 +172,31 @@ def test_the_same_gradients_at_each_run():
                                  backend='triton')[0].square().sum(),
             given.values()) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second))
+
+
+def test_a_compiled_scan_is_one_graph():
+    orders, inputs = draw('bidirectional', torch.float32)
+
+    def loss(*values):
+        merged, _ = multi_direction_scan(
+            **dict(zip(inputs, values)), orders=orders, backend='triton')
+        return merged.square().sum()
+
+    compiled = torch.compile(loss, fullgraph=True, backend='aot_eager')
+    results = []
+    for function in (loss, compiled):
+        given = [t.clone().requires_grad_() for t in inputs.values()]
+        results.append(torch.autograd.grad(function(*given), given))
+    for want, got in zip(*results):
+        torch.testing.assert_close(got, want)
+
+
+def test_the_operators_keep_their_promises():
+    orders, inputs = draw('cross', torch.float32)
+    args = [
+        inputs[k].requires_grad_()
+        for k in ('x', 'delta', 'A', 'B', 'C', 'D', 'delta_bias')
+    ]
+    args[0] = args[0].detach().unsqueeze(1).expand_as(args[1])
+    torch.library.opcheck(torch.ops.transmamba_mm.scan_directions.default,
+                          (*args, orders.index, False, True))

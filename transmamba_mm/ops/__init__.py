@@ -1,4 +1,5 @@
 """Kernels: selective scan in several orders, and the short convolution."""
+from . import triton_operators  # noqa: F401  (registers the operators)
 from .causal_conv1d import causal_conv1d
 from .direction_conv1d import direction_conv1d
 from .flops import count_convolution_flops, count_scan_flops, record_operations

@@ -141,7 +141,8 @@ def scan_backward(x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB,
 
     The states before each tile are computed again and kept in ``states``
     (programs, tiles, N, BE); those inside a tile stay in registers.
-    dx and ddelta (batch, M, L, E), and the parts dA (batch, M, E, N), dB and
+    dx and ddelta (batch, M, L, E) are indexed as their inputs are, and so
+    are the parts dA (batch, M, E, N), dB and
     dC (batch, M, ceil(E / BE), L, N), dD and dbias (batch, M, E), which the
     caller adds up in a fixed order.
     """
@@ -246,7 +247,7 @@ def scan_backward(x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB,
             dxs += tl.where(rows[:, None] == i, (by_dtx * dt_e)[None, :], 0.)
             ddts += tl.where(rows[:, None] == i, by_dt[None, :], 0.)
             g = g * decay
-            to = (tile * TILE + i) * N + n
+            to = qi * N + n
             tl.store(dB + to, dB_n, mask=ok)
             tl.store(dC + to, dC_n, mask=ok)
         if SOFTPLUS:

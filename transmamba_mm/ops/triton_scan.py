@@ -7,9 +7,10 @@ backward without atomics, so that it gives the same gradients at each run.
 import os
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
-from typing import Dict, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .kernels import first_order_only
@@ -98,7 +99,7 @@ def scan(u: Tensor,
     y, last = scan_directions(
         u, delta, A, B, C, D, delta_bias, delta_softplus=delta_softplus)
     if z is not None:
-        y = y * torch.nn.functional.silu(z.float())
+        y = y * F.silu(z.float())
     return y.to(u.dtype), last
 
 
@@ -138,8 +139,11 @@ def scan_directions(x: Tensor,
     x, delta, B, C = (t.expand(-1, m, -1, -1) for t in (x, delta, B, C))
     A, D, delta_bias = (None if t is None else t.float().expand(
         m, *t.shape[1:]) for t in (A, D, delta_bias))
-    return _Scan.apply(x, delta, A, B, C, D, delta_bias, order,
-                       params_in_scan_order, delta_softplus)
+    run = (
+        torch.ops.transmamba_mm.scan_directions
+        if torch.compiler.is_compiling() else _Scan.apply)
+    return run(x, delta, A, B, C, D, delta_bias, order, params_in_scan_order,
+               delta_softplus)
 
 
 def merge_directions(y: Tensor, z: Optional[Tensor], scale: float,
@@ -155,6 +159,10 @@ def merge_directions(y: Tensor, z: Optional[Tensor], scale: float,
     Returns:
         Tensor: Shape (batch, E, L), laid out token by token.
     """
+    if torch.compiler.is_compiling():  # the compiler joins these itself
+        merged = y.sum(1) * scale
+        merged = merged if z is None else merged * F.silu(z.float())
+        return merged.to(dtype)
     return _Merge.apply(y, z, scale, dtype)
 
 
@@ -180,74 +188,114 @@ def _options(d_state: int, order, params_in_order, D, bias, softplus,
         num_warps=WARPS)
 
 
+def run_forward(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor,
+                D: Optional[Tensor], bias: Optional[Tensor],
+                order: Optional[Tensor], params_in_order: bool,
+                softplus: bool) -> Tuple[Tensor, Tensor]:
+    """Launch the forward kernel; arguments as :func:`scan_directions`.
+
+    Returns:
+        Tuple[Tensor, Tensor]: Outputs (batch, M, E, L) and last states.
+    """
+    batch, m, e, length = x.shape
+    n = A.shape[-1]
+    A, B, C, D, bias = _prepare(A, B, C, D, bias)
+    y, last = empty_outputs(x, n)
+    with on_device(x.device):
+        _kernels().scan_forward[(-(-e // BLOCK), batch * m)](
+            x, delta, A, B, C, D, bias, order, y, last, m, e, length, n,
+            *_strides(x, delta, A, B, C, D,
+                      bias), *y.stride(), **_options(n, order, params_in_order,
+                                                     D, bias, softplus, TILE))
+    return y, last
+
+
+def empty_outputs(x: Tensor, d_state: int) -> Tuple[Tensor, Tensor]:
+    """Allocate what the forward kernel fills.
+
+    Args:
+        x (Tensor): Input (batch, M, E, L).
+        d_state (int): State size N.
+
+    Returns:
+        Tuple[Tensor, Tensor]: (batch, M, E, L), token by token in memory,
+        and (batch, M, E, N), float32.
+    """
+    batch, m, e, length = x.shape
+    y = x.new_empty((batch, m, length, e), dtype=torch.float32)
+    last = x.new_empty((batch, m, e, d_state), dtype=torch.float32)
+    return y.transpose(2, 3), last
+
+
+def run_backward(dy: Tensor, x: Tensor, delta: Tensor, A: Tensor, B: Tensor,
+                 C: Tensor, D: Optional[Tensor], bias: Optional[Tensor],
+                 order: Optional[Tensor], params_in_order: bool,
+                 softplus: bool) -> List[Tensor]:
+    """Launch the backward kernel.
+
+    Returns:
+        List[Tensor]: Gradients of x, delta, A, B, C, D and bias, shaped as
+        these; the last two are undefined where there is no such input.
+    """
+    batch, m, e, length = x.shape
+    n, blocks = A.shape[-1], -(-e // BLOCK)
+    kinds = B.dtype, C.dtype
+    A, B, C, D, bias = _prepare(A, B, C, D, bias)
+    options = _options(n, order, params_in_order, D, bias, softplus,
+                       BACKWARD_TILE)
+
+    def empty(*shape, dtype=torch.float32):
+        return x.new_empty((batch, m, *shape), dtype=dtype)
+
+    dx = empty(length, e, dtype=x.dtype)
+    ddelta = empty(length, e, dtype=delta.dtype)
+    dA, dD, dbias = empty(e, n), empty(e), empty(e)
+    dB, dC = empty(blocks, length, n), empty(blocks, length, n)
+    tiles = -(-length // BACKWARD_TILE)
+    states = empty(blocks, tiles, options['BN'], BLOCK)
+    with on_device(x.device):
+        _kernels().scan_backward[(blocks, batch * m)](
+            x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB, dC, dD,
+            dbias, states, m, e, length, n,
+            *_strides(x, delta, A, B, C, D, bias), *dy.stride(), **options)
+    return [
+        dx.transpose(2, 3),
+        ddelta.transpose(2, 3),
+        dA.sum(0),
+        # parts of the blocks of channels, always added in the same order
+        dB.sum(2).transpose(2, 3).to(kinds[0]),
+        dC.sum(2).transpose(2, 3).to(kinds[1]),
+        dD.sum(0),
+        dbias.sum(0)
+    ]
+
+
+def _prepare(A: Tensor, B: Tensor, C: Tensor, D: Optional[Tensor],
+             bias: Optional[Tensor]) -> Tuple[Optional[Tensor], ...]:
+    """Lay the small inputs out as the kernels read them."""
+    # read by each block of channels: kept small and aligned
+    B, C = (_by_token(t) for t in (B, C))
+    D, bias = (None if t is None else _contiguous_rows(t) for t in (D, bias))
+    return _contiguous_rows(A * LOG2_E), B, C, D, bias
+
+
 class _Scan(torch.autograd.Function):
 
     @staticmethod
-    def forward(ctx, x, delta, A, B, C, D, bias, order, params_in_order,
-                softplus):
-        batch, m, e, length = x.shape
-        n = A.shape[-1]
-        scaled = _contiguous_rows(A * LOG2_E)
-        D, bias = (None if t is None else _contiguous_rows(t)
-                   for t in (D, bias))
-        # read once by each block of channels: kept small and aligned
-        kinds = B.dtype, C.dtype
-        B, C = (_by_token(t) for t in (B, C))
-        y = x.new_empty((batch, m, length, e), dtype=torch.float32)
-        y = y.transpose(2, 3)
-        last = x.new_empty((batch, m, e, n), dtype=torch.float32)
-        grid = (-(-e // BLOCK), batch * m)
-        with on_device(x.device):
-            _kernels().scan_forward[grid](x, delta, scaled, B, C, D, bias,
-                                          order, y, last, m, e, length, n,
-                                          *_strides(x, delta, scaled, B, C, D,
-                                                    bias), *y.stride(),
-                                          **_options(n, order, params_in_order,
-                                                     D, bias, softplus, TILE))
-        ctx.save_for_backward(x, delta, scaled, B, C, D, bias, order)
-        ctx.settings = params_in_order, softplus, kinds
+    def forward(ctx, *args):
+        y, last = run_forward(*args)
+        ctx.save_for_backward(*args[:8])
+        ctx.settings = args[8:]
         ctx.mark_non_differentiable(last)
         return y, last
 
     @staticmethod
     @first_order_only
     def backward(ctx, dy, _):
-        x, delta, A, B, C, D, bias, order = ctx.saved_tensors
-        batch, m, e, length = x.shape
-        n, blocks = A.shape[-1], -(-e // BLOCK)
-        options = _options(n, order, ctx.settings[0], D, bias, ctx.settings[1],
-                           BACKWARD_TILE)
-        tiles = -(-length // BACKWARD_TILE)
-
-        def empty(*shape, dtype=torch.float32):
-            return x.new_empty((batch, m, *shape), dtype=dtype)
-
-        dx = empty(length, e, dtype=x.dtype)
-        ddelta = empty(length, e, dtype=delta.dtype)
-        dA, dD, dbias = empty(e, n), empty(e), empty(e)
-        dB, dC = empty(blocks, length, n), empty(blocks, length, n)
-        states = empty(blocks, tiles, options['BN'], BLOCK)
-        with on_device(x.device):
-            _kernels().scan_backward[(blocks, batch * m)](
-                x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB, dC,
-                dD, dbias, states, m, e, length, n,
-                *_strides(x, delta, A, B, C, D, bias), *dy.stride(), **options)
-        dB, dC = (
-            _back_in_place(t.sum(2), order, ctx.settings[0]) for t in (dB, dC))
-        kinds = ctx.settings[2]
-        return (dx.transpose(2, 3), ddelta.transpose(2, 3), dA.sum(0),
-                dB.to(kinds[0]), dC.to(kinds[1]),
-                None if D is None else dD.sum(0),
-                None if bias is None else dbias.sum(0), None, None, None)
-
-
-def _back_in_place(grad: Tensor, order: Optional[Tensor],
-                   params_in_order: bool) -> Tensor:
-    """(batch, M, L steps, N) -> (batch, M, N, L) as the input is indexed."""
-    if order is not None and not params_in_order:
-        index = order.argsort(1)[None, :, :, None].expand_as(grad)
-        grad = grad.gather(2, index)
-    return grad.transpose(2, 3)
+        inputs = ctx.saved_tensors
+        grads = run_backward(dy, *inputs, *ctx.settings)
+        return (*(None if t is None else g
+                  for t, g in zip(inputs, grads)), None, None, None)
 
 
 def _by_token(x: Tensor) -> Tensor:
