@@ -110,15 +110,16 @@ def scan_forward(x, delta, A, B, C, D, bias, order, y, last, M, E, L, N, s_xb,
         xs, _, dt = _load_inputs(x, delta, shift, p, q, e, live, s_xl, s_xe,
                                  s_dl, s_de, SOFTPLUS)
         ys = d_skip[None, :] * xs
-        dtx = dt * xs
         for i in tl.static_range(TILE):
             # the few B and C of a step come from L1 where they are used
             ok = n_ok & (start + i < L)
             qi = _at(order, m, start + i, L, HAS_ORDER, PARAMS_IN_ORDER)
             b_n = tl.load(B + qi * s_Bl + n * s_Bn, mask=ok, other=0.)
             c_n = tl.load(C + qi * s_Cl + n * s_Cn, mask=ok, other=0.)
-            decay = tl.exp2(_row(dt, rows, i)[None, :] * a_ne)
-            h = decay * h + _row(dtx, rows, i)[None, :] * b_n[:, None]
+            dt_e = _row(dt, rows, i)
+            dtx_e = dt_e * _row(xs, rows, i)
+            h = tl.exp2(dt_e[None, :] * a_ne) * h + dtx_e[None, :] * b_n[:,
+                                                                         None]
             y_e = tl.sum(h * c_n[:, None], 0)
             ys += tl.where(rows[:, None] == i, y_e[None, :], 0.)
         tl.store(
@@ -184,21 +185,21 @@ def scan_backward(x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB,
         live = (t < L)[:, None] & e_ok[None, :]
         xs, _, dt = _load_inputs(x, delta, shift, p, q, e, live, s_xl, s_xe,
                                  s_dl, s_de, SOFTPLUS)
-        dtx = dt * xs
         for i in tl.static_range(TILE):
             qi = _at(order, m, tile * TILE + i, L, HAS_ORDER, PARAMS_IN_ORDER)
             b_n = tl.load(
                 B + qi * s_Bl + n * s_Bn,
                 mask=n_ok & (tile * TILE + i < L),
                 other=0.)
-            decay = tl.exp2(_row(dt, rows, i)[None, :] * a_ne)
-            h = decay * h + _row(dtx, rows, i)[None, :] * b_n[:, None]
+            dt_e = _row(dt, rows, i)
+            dtx_e = dt_e * _row(xs, rows, i)
+            h = tl.exp2(dt_e[None, :] * a_ne) * h + dtx_e[None, :] * b_n[:,
+                                                                         None]
 
     g = tl.zeros([BN, BE], tl.float32)
     dA_ne = tl.zeros([BN, BE], tl.float32)
     dD_e = tl.zeros([BE], tl.float32)
     dbias_e = tl.zeros([BE], tl.float32)
-    cut = rows[:, None, None]
     tl.debug_barrier()
     for back in range(0, tiles):
         tile = tiles - 1 - back
@@ -210,18 +211,19 @@ def scan_backward(x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB,
         dys = tl.load(
             dy + p[:, None] * s_yl + e[None, :] * s_ye, mask=live,
             other=0.).to(tl.float32)
-        dtx = dt * xs
         h = tl.load(states + tile * BN * BE + place)
-        before = tl.zeros([TILE, BN, BE], tl.float32)
+        before = (h, )
         for i in tl.static_range(TILE):
             qi = _at(order, m, tile * TILE + i, L, HAS_ORDER, PARAMS_IN_ORDER)
             b_n = tl.load(
                 B + qi * s_Bl + n * s_Bn,
                 mask=n_ok & (tile * TILE + i < L),
                 other=0.)
-            before = tl.where(cut == i, h[None, :, :], before)
-            decay = tl.exp2(_row(dt, rows, i)[None, :] * a_ne)
-            h = decay * h + _row(dtx, rows, i)[None, :] * b_n[:, None]
+            dt_e = _row(dt, rows, i)
+            dtx_e = dt_e * _row(xs, rows, i)
+            h = tl.exp2(dt_e[None, :] * a_ne) * h + dtx_e[None, :] * b_n[:,
+                                                                         None]
+            before = before + (h, )
         dxs = d_skip[None, :] * dys
         ddts = tl.zeros([TILE, BE], tl.float32)
         for i in tl.static_range(TILE - 1, -1, -1):
@@ -230,13 +232,11 @@ def scan_backward(x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB,
             b_n = tl.load(B + qi * s_Bl + n * s_Bn, mask=ok, other=0.)
             c_n = tl.load(C + qi * s_Cl + n * s_Cn, mask=ok, other=0.)
             dt_e, x_e = _row(dt, rows, i), _row(xs, rows, i)
-            dy_e, dtx_e = _row(dys, rows, i), _row(dtx, rows, i)
-            old = tl.sum(tl.where(cut == i, before, 0.), 0)
+            dy_e, dtx_e = _row(dys, rows, i), dt_e * x_e
             decay = tl.exp2(dt_e[None, :] * a_ne)
-            kept = decay * old
+            kept = decay * before[i]
             g += dy_e[None, :] * c_n[:, None]
-            dC_n = tl.sum(
-                dy_e[None, :] * (kept + dtx_e[None, :] * b_n[:, None]), 1)
+            dC_n = tl.sum(dy_e[None, :] * before[i + 1], 1)
             dB_n = tl.sum(g * dtx_e[None, :], 1)
             by_dtx = tl.sum(g * b_n[:, None], 0)
             by_log = g * kept
