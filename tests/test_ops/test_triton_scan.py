@@ -35,15 +35,19 @@ def test_scan_and_gradients_agree_with_float64(groups):
         assert relative(mine[name], grads[name]) <= 1e-5, name
 
 
+@pytest.mark.parametrize('states', [4, 1])
 @pytest.mark.parametrize('name', [
     'underflow', 'mixed underflow and tiny steps', 'tiny steps',
     'decay near 1', 'softplus threshold', 'all zero'
 ])
-def test_hard_cases(name):
+def test_hard_cases(name, states):
     inputs = {
         k: t[..., :24] if t.dim() > 2 else t
         for k, t in to_device(hard_case(name)).items()
     }
+    inputs['A'] = inputs['A'][:, :states]
+    for key in ('B', 'C'):
+        inputs[key] = inputs[key][:, :, :states]
     want, grads = run(cast(inputs, torch.float64), 'reference')
     got, mine = run(cast(inputs, torch.float32), 'triton')
     assert relative(got, want) <= 2e-6
@@ -52,7 +56,7 @@ def test_hard_cases(name):
         assert relative(mine[key], grads[key]) <= 1e-4, key
 
 
-def draw(kind, dtype=torch.float64):
+def draw(kind, dtype=torch.float64, states=3):
     """Inputs of a multi-direction scan as the families give them."""
     orders = ORDERS[kind]()
     m = len(orders.names)
@@ -70,18 +74,18 @@ def draw(kind, dtype=torch.float64):
     return orders, dict(
         x=tokens(2, *shared_x, 5, 15),
         delta=tokens(2, *own, 5, 15),
-        A=-params(*own, 5, 3).abs() - 0.1,
-        B=tokens(2, m, 3, 15),
-        C=tokens(2, *own, 3, 15),
+        A=-params(*own, 5, states).abs() - 0.1,
+        B=tokens(2, m, states, 15),
+        C=tokens(2, *own, states, 15),
         D=params(*own, 5),
         z=tokens(2, 5, 15),
         delta_bias=params(*own, 5))
 
 
-@pytest.mark.parametrize('merge', ['sum', 'mean'])
+@pytest.mark.parametrize('merge, states', [('sum', 3), ('mean', 1)])
 @pytest.mark.parametrize('kind', list(ORDERS))
-def test_directions_merged_and_one_by_one(kind, merge):
-    orders, inputs = draw(kind)
+def test_directions_merged_and_one_by_one(kind, merge, states):
+    orders, inputs = draw(kind, states=states)
     results = []
     for backend, dtype in (('reference', torch.float64), ('triton',
                                                           torch.float32)):

@@ -15,7 +15,7 @@ import triton.language as tl
 
 
 @triton.jit
-def _softplus(x):
+def softplus(x):
     """log(1 + exp(x)), exact for small exp(x) too; x itself above 20."""
     y = tl.exp(tl.minimum(x, 20.))
     u = 1. + y
@@ -64,7 +64,7 @@ def _load_inputs(x, delta, bias, p, q, e, live, s_xl, s_xe, s_dl, s_de,
             tl.float32) + bias[None, :]
     dt = raw
     if SOFTPLUS:
-        dt = _softplus(raw)
+        dt = softplus(raw)
     # a step past the end changes no state
     return xs, raw, tl.where(live, dt, 0.)
 

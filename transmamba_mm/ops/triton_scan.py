@@ -17,8 +17,11 @@ from .kernels import first_order_only
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 MAX_STATES = 64
-#: Channels of a program, and steps that are loaded at once.
+#: Channels of a program, and steps that are loaded at once; the latter are
+#: spread over the lanes that share a channel's states.
 BLOCK, WARPS, TILE, BACKWARD_TILE = 32, 1, 4, 4
+#: Steps of a tile where a channel has one state.
+ONE_STATE_TILE = 16
 LOG2_E = 1.4426950408889634
 
 
@@ -174,6 +177,13 @@ def _strides(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor,
             0 if bias is None else bias.stride(0))
 
 
+def _kernels_for(d_state: int):
+    if d_state > 1:
+        return _kernels()
+    from . import triton_one_state
+    return triton_one_state
+
+
 def _options(d_state: int, order, params_in_order, D, bias, softplus,
              tile: int) -> Dict[str, object]:
     return dict(
@@ -202,11 +212,11 @@ def run_forward(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor,
     A, B, C, D, bias = _prepare(A, B, C, D, bias)
     y, last = empty_outputs(x, n)
     with on_device(x.device):
-        _kernels().scan_forward[(-(-e // BLOCK), batch * m)](
+        _kernels_for(n).scan_forward[(-(-e // BLOCK), batch * m)](
             x, delta, A, B, C, D, bias, order, y, last, m, e, length, n,
-            *_strides(x, delta, A, B, C, D,
-                      bias), *y.stride(), **_options(n, order, params_in_order,
-                                                     D, bias, softplus, TILE))
+            *_strides(x, delta, A, B, C, D, bias), *y.stride(),
+            **_options(n, order, params_in_order, D, bias, softplus,
+                       ONE_STATE_TILE if n == 1 else TILE))
     return y, last
 
 
@@ -241,8 +251,8 @@ def run_backward(dy: Tensor, x: Tensor, delta: Tensor, A: Tensor, B: Tensor,
     n, blocks = A.shape[-1], -(-e // BLOCK)
     kinds = B.dtype, C.dtype
     A, B, C, D, bias = _prepare(A, B, C, D, bias)
-    options = _options(n, order, params_in_order, D, bias, softplus,
-                       BACKWARD_TILE)
+    tile = ONE_STATE_TILE if n == 1 else BACKWARD_TILE
+    options = _options(n, order, params_in_order, D, bias, softplus, tile)
 
     def empty(*shape, dtype=torch.float32):
         return x.new_empty((batch, m, *shape), dtype=dtype)
@@ -251,10 +261,9 @@ def run_backward(dy: Tensor, x: Tensor, delta: Tensor, A: Tensor, B: Tensor,
     ddelta = empty(length, e, dtype=delta.dtype)
     dA, dD, dbias = empty(e, n), empty(e), empty(e)
     dB, dC = empty(blocks, length, n), empty(blocks, length, n)
-    tiles = -(-length // BACKWARD_TILE)
-    states = empty(blocks, tiles, options['BN'], BLOCK)
+    states = empty(blocks, -(-length // tile), options['BN'], BLOCK)
     with on_device(x.device):
-        _kernels().scan_backward[(blocks, batch * m)](
+        _kernels_for(n).scan_backward[(blocks, batch * m)](
             x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB, dC, dD,
             dbias, states, m, e, length, n,
             *_strides(x, delta, A, B, C, D, bias), *dy.stride(), **options)
