@@ -76,7 +76,8 @@ class CachedTeacher(FrozenTeacher):
         self.interpolates = inner.interpolates
         self.cache_dir = osp.expanduser(cache_dir)
         self.max_bytes = None if max_gb is None else max_gb * _GB
-        self.storage = as_dtype(storage) or torch.float32
+        self.storage = as_dtype(storage,
+                                'CachedTeacher.storage') or torch.float32
         self._stores: Dict[tuple, FeatureStore] = {}
         self._told: set = set()
         self._full = False

@@ -9,6 +9,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
+from transmamba_mm.utils.towers import tower_name
 from transmamba_mm.utils.weight_files import WeightFile, open_weights
 from ..teacher_state import CANONICAL_NAMES, Entry, TeacherState
 from .bert import BERT
@@ -27,9 +28,6 @@ from .timm import TIMM
 #: All that can be read; the first one that fits counts.
 DIALECTS: Tuple[Dialect, ...] = (MMPRETRAIN, TIMM, HF_VIT, OPEN_CLIP, LLAVA,
                                  HF_CLIP, BERT, LLAMA)
-
-#: Other words for the towers.
-_TOWERS = dict(visual='vision', image='vision', language='text')
 
 
 def read_teacher(source: Union[str, Mapping],
@@ -112,7 +110,7 @@ def _choose(tower: Optional[str], dialect: Dialect, towers: Dict[str,
                 f'which holds {found}. Choose with `tower`.',
                 logger='current')
         return found[0]
-    name = _TOWERS.get(tower, tower)
+    name = tower_name(tower)
     if name not in towers:
         raise ValueError(f"tower='{tower}': the {dialect.name} teacher holds "
                          f'the towers {found}; `tower` must be one of them.')
