@@ -59,6 +59,8 @@ class CachedTeacher(FrozenTeacher):
         ...         pretrained='checkpoints/deit-small-patch16-224'))
     """
 
+    uses_host = True
+
     def __init__(self,
                  teacher: dict,
                  cache_dir: str,

@@ -53,6 +53,8 @@ class FrozenTeacher(nn.Module):
     interpolates = True
     #: Whether the model takes token numbers and no images.
     takes_text = False
+    #: Whether features come from the host, which no CUDA graph can record.
+    uses_host = False
 
     def __init__(self,
                  model: nn.Module,
