@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from transmamba_mm.registry import MODELS
 from transmamba_mm.utils.atomic_io import atomic_write
+from ..data_preprocessors import AugmentingDataPreprocessor
 from ..layers.token_layout import TokenLayout
 from .feature_store import Features, FeatureStore
 from .fingerprint import image_marks, same_marks, teacher_fingerprint
@@ -126,14 +127,21 @@ class CachedTeacher(FrozenTeacher):
         self.teacher.match_inputs(mean, std, to_rgb)
 
     def check_student(self, preprocessor: nn.Module) -> None:
-        """Refuse batch augmentations, which make new images each time.
+        """Refuse augmentations of batches: they make new images each time.
 
         Args:
             preprocessor (nn.Module): The student's data preprocessor.
 
         Raises:
-            ValueError: If there is a batch augmentation.
+            ValueError: If there is one.
         """
+        if isinstance(preprocessor, AugmentingDataPreprocessor):
+            raise ValueError(
+                'CachedTeacher cannot keep the features of images that '
+                'AugmentingDataPreprocessor augments anew each time: let the '
+                '`pipeline` of the dataset augment them inside of '
+                'FixedAugmentation, or use the teacher without '
+                'CachedTeacher.')
         if getattr(preprocessor, 'batch_augments', None) is not None:
             raise ValueError(
                 'CachedTeacher cannot keep the features of images that a '
