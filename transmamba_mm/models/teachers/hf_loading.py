@@ -284,9 +284,11 @@ def _check_missing(model: nn.Module, names: Iterable[str],
 
 def _tell_surplus(names: Iterable[str], tower: Optional[str],
                   pretrained: str) -> None:
-    """Log what of the file is not used, but for the other tower."""
-    surplus = sorted(name for name in names if 'position_ids' not in name and (
-        tower is None or name.startswith(f'{tower}_model.')))
+    """Log what of the file is not used, but for poolers and other towers."""
+    surplus = sorted(
+        name for name in names
+        if 'position_ids' not in name and 'pooler.' not in name and (
+            tower is None or name.startswith(f'{tower}_model.')))
     if surplus:
         print_log(
             f"{len(surplus)} tensors of '{pretrained}' have no place in the "
