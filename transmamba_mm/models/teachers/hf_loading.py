@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 from transmamba_mm.utils.towers import tower_name
 from transmamba_mm.utils.weight_files import WeightFile
-from .teacher_weights import (open_teacher_weights, quantised_error,
+from .teacher_weights import (WHERE, open_teacher_weights, quantised_error,
                               refuse_non_finite)
 
-WHERE = 'the `teacher` of BidirectionalDistillHook in custom_hooks'
 #: Towers of the composite models, the one taken by default first; LLaVA has
 #: no default.
 TOWERS: Dict[str, Tuple[str, ...]] = {

@@ -6,6 +6,9 @@ from torch import Tensor, nn
 
 from transmamba_mm.utils.weight_files import WeightFile, open_weights
 
+#: Where a config names the teacher, for messages.
+WHERE = 'the `teacher` of BidirectionalDistillHook in custom_hooks'
+
 
 def open_teacher_weights(path: str, where: str) -> WeightFile:
     """Open weights, and say on failure where the config names them.
@@ -75,8 +78,7 @@ def quantised_error(names: List[str], source: str) -> ValueError:
     """
     return ValueError(
         f"The teacher weights '{source}' are quantised: {names[:4]}. Take the "
-        'same weights in float32, float16 or bfloat16 for the `teacher` of '
-        'BidirectionalDistillHook in custom_hooks.')
+        f'same weights in float32, float16 or bfloat16 for {WHERE}.')
 
 
 def refuse_non_finite(model: nn.Module, source: str) -> None:
@@ -94,7 +96,7 @@ def refuse_non_finite(model: nn.Module, source: str) -> None:
         raise ValueError(
             f"The teacher weights '{source}' hold NaN or infinity in "
             f'{broken[:4]}; their training failed. Take other weights for '
-            'the `teacher` of BidirectionalDistillHook in custom_hooks.')
+            f'{WHERE}.')
 
 
 def _is_finite(x: Tensor) -> bool:
