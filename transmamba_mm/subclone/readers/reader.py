@@ -38,8 +38,8 @@ def read_teacher(source: Union[str, Mapping],
         source (str | Path | Mapping): File, folder or URL, see
             :func:`~transmamba_mm.utils.weight_files.open_weights`, or the
             state dict itself. Of MMPretrain, timm, official DeiT, Hugging
-            Face (ViT, DeiT, CLIP, BERT, LLaMA, LLaVA), open_clip or OpenAI's
-            CLIP.
+            Face (ViT, DeiT, DINOv2, CLIP, BERT, LLaMA, LLaVA), open_clip or
+            OpenAI's CLIP.
         tower (str, optional): 'vision' (or 'visual'), 'text' (or 'language')
             or 'projector', where a file holds several. None takes the first
             of these that it holds. Defaults to None.
