@@ -243,6 +243,16 @@ def test_more_weights_than_the_config_has_layers(tmp_path, monkeypatch):
         lines.clear()
 
 
+def test_weights_of_another_width(tmp_path):
+    save('vit', tmp_path)
+    path = tmp_path / 'config.json'
+    path.write_text(path.read_text().replace('"hidden_size": 48',
+                                             '"hidden_size": 64'))
+    with pytest.raises(ValueError, match='do not fit.*cls_token') as info:
+        HFTeacher(str(tmp_path))
+    assert len(str(info.value)) < 500 + len(str(tmp_path))
+
+
 def test_eight_bits_are_named(tmp_path):
     from safetensors.torch import load_file, save_file
     save('vit', tmp_path)

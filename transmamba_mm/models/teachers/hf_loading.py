@@ -250,6 +250,12 @@ def _guard(pretrained: str, load: Any, source: Optional[str], **kwargs) -> Any:
             f'config.json and weights. Change `pretrained` in {WHERE}.'
         ) from error
     except Exception as error:  # each version of the library has its own
+        wrong = re.findall(r'size mismatch for (.*)', str(error))
+        if wrong:
+            raise ValueError(
+                f"The weights of '{pretrained}' do not fit its config.json: "
+                f'{len(wrong)} tensors of another shape, such as {wrong[0]} '
+                f'Change `pretrained` in {WHERE}.') from error
         raise ValueError(
             f"The model '{pretrained}' cannot be loaded: {error} Code that "
             'comes with a model is never run; if it needs such code, or a '
