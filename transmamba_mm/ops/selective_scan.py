@@ -16,7 +16,7 @@ BACKENDS = dict(
     mamba_ssm=mamba_ssm.scan,
     chunked=chunked.scan,
     reference=reference.scan)
-#: Back ends of a card, the best first, and why they cannot run.
+#: Back ends of a card, and why they cannot run.
 _ON_CARD = dict(mamba_ssm=mamba_ssm.why_not, triton=triton_scan.why_not)
 _forced: Optional[str] = None
 
@@ -198,9 +198,10 @@ def _get_forced() -> Optional[str]:
 
 
 def _best(device: torch.device, dtype: torch.dtype, d_state: int = 1) -> str:
-    # each asks for the device type first, so that a CPU run probes nothing
-    return next((name for name, why_not in _ON_CARD.items()
-                 if not why_not(device, dtype, d_state)), 'chunked')
+    # asked on the device type first, so that a CPU run probes nothing; the
+    # Triton kernels are only taken when they are asked for
+    return ('chunked'
+            if mamba_ssm.why_not(device, dtype, d_state) else 'mamba_ssm')
 
 
 def choose_backend(u: Tensor, d_state: int, backend: Optional[str]) -> str:
