@@ -9,7 +9,7 @@ import json
 import os.path as osp
 from collections import defaultdict
 from statistics import mean, stdev
-from typing import Callable, Dict, Iterable, List, Sequence, Tuple
+from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import matplotlib
 
@@ -28,6 +28,11 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--results', default=osp.join(HERE, 'results.jsonl'))
     parser.add_argument('--out', default=osp.join(ROOT, 'docs', 'results.md'))
+    parser.add_argument(
+        '--kg-co2-per-kwh',
+        type=float,
+        help="of your electricity; with it, the cards' energy is told as CO2 "
+        'too')
     return parser.parse_args()
 
 
@@ -151,6 +156,23 @@ def time_table(lines: List[Line]) -> str:
     ], rows)
 
 
+def energy_table(lines: List[Line], kg_per_kwh: Optional[float]) -> str:
+    """Tell the cost of the trainings where the card counts its energy."""
+    rows = []
+    counted = [r for r in lines if r.get('joules')]
+    for (student, method, fraction,
+         epochs), those in group(counted, 'student', 'method', 'fraction',
+                                 'epochs').items():
+        joules = mean(r['joules'] for r in those)
+        co2 = '-' if kg_per_kwh is None else f'{joules / 3.6e6 * kg_per_kwh:.4f}'
+        rows.append((student, method, f'{fraction:.0%}', epochs,
+                     spread(those,
+                            'train_seconds'), f'{joules / 1e3:.1f}', co2))
+    return table(
+        ['student', 'method', 'images', 'epochs', 'seconds', 'kJ', 'kg CO2'],
+        rows)
+
+
 def plot_curve(lines: List[Line], path: str) -> bool:
     """Draw accuracy over the share of the images."""
     chosen = [r for r in students(lines) if not r['variant']]
@@ -194,7 +216,9 @@ def conditions(lines: List[Line]) -> str:
             'selected. Mean ± standard deviation (seeds).')
 
 
-def render(lines: List[Line], out: str) -> str:
+def render(lines: List[Line],
+           out: str,
+           kg_per_kwh: Optional[float] = None) -> str:
     """Put the page together.
 
     Returns:
@@ -205,6 +229,7 @@ def render(lines: List[Line], out: str) -> str:
         ('Four ways to start and to learn', ablation_table),
         ('Variants', variant_table),
         ('Time to the accuracy of scratch', time_table),
+        ('Energy', lambda rows: energy_table(rows, kg_per_kwh)),
     ]
     parts = [
         '# Results',
@@ -225,7 +250,7 @@ def render(lines: List[Line], out: str) -> str:
 
 def main() -> None:
     args = parse_args()
-    text = render(read_lines(args.results), args.out)
+    text = render(read_lines(args.results), args.out, args.kg_co2_per_kwh)
     with open(args.out, 'w') as file:
         file.write(text)
 
