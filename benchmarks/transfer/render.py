@@ -164,7 +164,9 @@ def energy_table(lines: List[Line], kg_per_kwh: Optional[float]) -> str:
          epochs), those in group(counted, 'student', 'method', 'fraction',
                                  'epochs').items():
         joules = mean(r['joules'] for r in those)
-        co2 = '-' if kg_per_kwh is None else f'{joules / 3.6e6 * kg_per_kwh:.4f}'
+        co2 = '-'
+        if kg_per_kwh is not None:
+            co2 = f'{joules / 3.6e6 * kg_per_kwh:.4f}'
         rows.append((student, method, f'{fraction:.0%}', epochs,
                      spread(those,
                             'train_seconds'), f'{joules / 1e3:.1f}', co2))
