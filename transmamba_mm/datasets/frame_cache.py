@@ -98,14 +98,18 @@ class FrameCache:
 
     def _store(self, entry: str, path: str) -> None:
         frames = read_frames(
-            path, lambda total: sample_frames(
-                total, min(total, self.num_frames), 'uniform'))
+            path, lambda total: sample_frames(total, min(
+                total, self.num_frames), 'uniform'))
         scale = self.short_side / min(frames.shape[1:3])
         encoded = []
         for frame in frames:
             if scale < 1:
                 frame = cv2.resize(
-                    frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+                    frame,
+                    None,
+                    fx=scale,
+                    fy=scale,
+                    interpolation=cv2.INTER_AREA)
             encoded.append(
                 cv2.imencode('.jpg', frame[..., ::-1],
                              [cv2.IMWRITE_JPEG_QUALITY, self.quality])[1])

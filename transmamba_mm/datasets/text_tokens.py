@@ -15,6 +15,7 @@ class TextTokens(dict):
 
 
 def _rebuild(arrays: Dict[str, Any]) -> TextTokens:
-    return TextTokens(
-        {name: torch.from_numpy(array)
-         for name, array in arrays.items()})
+    return TextTokens({
+        name: torch.from_numpy(array)
+        for name, array in arrays.items()
+    })

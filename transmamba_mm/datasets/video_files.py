@@ -80,8 +80,9 @@ def index_clips(folder: str) -> Dict[str, List[str]]:
 
 
 def _read_folder(path: str, choose: Choice) -> np.ndarray:
-    names = sorted(name for name in os.listdir(path)
-                   if name.lower().endswith(FRAME_EXTENSIONS))
+    names = sorted(
+        name for name in os.listdir(path)
+        if name.lower().endswith(FRAME_EXTENSIONS))
     if not names:
         raise VideoReadError('the folder holds no frames')
     frames: Dict[int, np.ndarray] = {}

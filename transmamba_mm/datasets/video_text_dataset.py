@@ -220,8 +220,7 @@ class VideoTextDataset(BaseDataset):
             Any: Result of the pipeline.
         """
         info = self.get_data_info(idx)
-        info.update(
-            test_mode=self.test_mode, blank_unreadable=self.test_mode)
+        info.update(test_mode=self.test_mode, blank_unreadable=self.test_mode)
         if 'captions' in info:
             info['caption'] = random.choice(info.pop('captions'))
         return self.pipeline(info)

@@ -77,8 +77,8 @@ def video_to_text_ranks(texts: Tensor,
         if among == 'videos':
             groups = owner.expand(len(rows), -1)
             similarity = similarity.new_full(
-                (len(rows), len(videos)), -torch.inf).scatter_reduce(
-                    1, groups, similarity, 'amax')
+                (len(rows), len(videos)),
+                -torch.inf).scatter_reduce(1, groups, similarity, 'amax')
             ranks.append(_rank(similarity, own, 1))
         else:
             # the video's other captions do not compete

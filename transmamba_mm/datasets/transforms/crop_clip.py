@@ -23,10 +23,12 @@ class CropClip(BaseTransform):
         ValueError: An argument is not allowed.
     """
 
-    def __init__(self,
-                 size: Union[int, Tuple[int, int]],
-                 scale: Union[Tuple[float, float], None] = None,
-                 ratio: Tuple[float, float] = (3 / 4, 4 / 3)) -> None:
+    def __init__(
+        self,
+        size: Union[int, Tuple[int, int]],
+        scale: Union[Tuple[float, float], None] = None,
+        ratio: Tuple[float, float] = (3 / 4, 4 / 3)
+    ) -> None:
         size = check_size('CropClip', 'size', size)
         self.size = (size, size) if isinstance(size, int) else size
         if scale is not None and not 0 < scale[0] <= scale[1] <= 1:
@@ -62,8 +64,8 @@ class CropClip(BaseTransform):
         ratio = max(self.size[0] / height, self.size[1] / width)
         if ratio <= 1:
             return frames
-        return resize_frames(frames, (max(self.size[0], round(height * ratio)),
-                                      max(self.size[1], round(width * ratio))))
+        return resize_frames(frames, (max(self.size[0], round(
+            height * ratio)), max(self.size[1], round(width * ratio))))
 
     def _window(self, height: int, width: int) -> Tuple[int, int, int, int]:
         """Draw a window as torchvision's ``RandomResizedCrop`` does."""

@@ -56,8 +56,9 @@ class ResizeClip(BaseTransform):
         if isinstance(size, int):
             height, width = results['frames'].shape[1:3]
             ratio = size / min(height, width)
-            size = (max(size, round(height * ratio)),
-                    max(size, round(width * ratio)))
+            size = (max(size,
+                        round(height * ratio)), max(size,
+                                                    round(width * ratio)))
         results['frames'] = resize_frames(results['frames'], size)
         return results
 

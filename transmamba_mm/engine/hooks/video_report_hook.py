@@ -1,6 +1,6 @@
 import logging
 from collections import Counter
-from typing import Any, List, Optional, Tuple
+from typing import Any, Tuple
 
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
@@ -29,6 +29,15 @@ class VideoReportHook(Hook):
         self.max_names = max_names
         self.unreadable: Counter = Counter()
         self.cut: set = set()
+        self._training = False
+
+    def before_train(self, runner: Runner) -> None:
+        """Leave reporting to the end of training.
+
+        Args:
+            runner (Runner): Not used.
+        """
+        self._training = True
 
     def _after_iter(self,
                     runner: Runner,
@@ -59,6 +68,7 @@ class VideoReportHook(Hook):
         Args:
             runner (Runner): The runner.
         """
+        self._training = False
         self.report()
 
     def after_val(self, runner: Runner) -> None:
@@ -67,7 +77,7 @@ class VideoReportHook(Hook):
         Args:
             runner (Runner): The runner.
         """
-        if runner._train_loop is None:
+        if not self._training:
             self.report()
 
     def after_test(self, runner: Runner) -> None:
@@ -87,10 +97,9 @@ class VideoReportHook(Hook):
         """
         unreadable: Counter = Counter()
         cut: set = set()
-        for other_unreadable, other_cut in _gather(
-            (self.unreadable, self.cut)):
-            unreadable += other_unreadable
-            cut |= other_cut
+        for errors, captions in all_gather_object((self.unreadable, self.cut)):
+            unreadable += errors
+            cut |= captions
         if unreadable:
             names = list(unreadable)
             more = len(names) - self.max_names
@@ -103,10 +112,6 @@ class VideoReportHook(Hook):
                   'TokenizeText and were cut')
         self.unreadable, self.cut = Counter(), set()
         return unreadable, cut
-
-
-def _gather(value: Any) -> Optional[List[Any]]:
-    return all_gather_object(value)
 
 
 def _warn(message: str) -> None:

@@ -166,10 +166,7 @@ class TextVideoRetrievalMetric(BaseMetric):
             common = (texts, videos, owner, self.chunk_size)
             t2v = text_to_video_ranks(*common, rerank=judge[0], **kwargs)
             v2t = video_to_text_ranks(
-                *common,
-                rerank=judge[1],
-                among=self.video_to_text,
-                **kwargs)
+                *common, rerank=judge[1], among=self.video_to_text, **kwargs)
             values.update(self._summarise(f't2v_{form}', t2v))
             values.update(self._summarise(f'v2t_{form}', v2t))
         values['chance_R@1'] = 100 / len(videos)
@@ -221,8 +218,10 @@ class TextVideoRetrievalMetric(BaseMetric):
 
     def _warn(self, results: List[dict]) -> None:
         unreadable = {r['video_id'] for r in results if r['unreadable']}
-        broken = sum(not (r['text_feat'].isfinite().all() and r.get(
-            'video_feat', r['text_feat']).isfinite().all()) for r in results)
+        broken = sum(
+            not (r['text_feat'].isfinite().all()
+                 and r.get('video_feat', r['text_feat']).isfinite().all())
+            for r in results)
         if unreadable:
             _log(f'{len(unreadable)} videos cannot be read and are compared '
                  f'as black clips: {sorted(unreadable)[:5]}')
