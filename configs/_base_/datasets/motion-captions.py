@@ -15,12 +15,12 @@ tokenize = dict(
     max_length=32)
 train_pipeline = [
     dict(type='transmamba_mm.LoadVideo', num_frames=8),
-    dict(type='transmamba_mm.ResizeClip', scale=64), tokenize,
+    dict(type='transmamba_mm.ResizeClip', scale=(64, 64)), tokenize,
     dict(type='transmamba_mm.PackVideoText')
 ]
 test_pipeline = [
     dict(type='transmamba_mm.LoadVideo', num_frames=8),
-    dict(type='transmamba_mm.ResizeClip', scale=64), tokenize,
+    dict(type='transmamba_mm.ResizeClip', scale=(64, 64)), tokenize,
     dict(type='transmamba_mm.PackVideoText')
 ]
 
