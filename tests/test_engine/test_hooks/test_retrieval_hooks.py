@@ -107,6 +107,10 @@ def make_run(tmp_path, log, rerank_topk=0, reranks=True):
             test_dataloader=test_loader,
             test_cfg=dict(),
             test_evaluator=evaluator,
+            default_hooks=dict(
+                checkpoint=dict(
+                    type='transmamba_mm.ResumableCheckpointHook',
+                    save_best='auto')),
             custom_hooks=[
                 dict(type='transmamba_mm.VideoReportHook'),
                 dict(type='transmamba_mm.RetrievalRerankHook')
@@ -124,6 +128,8 @@ def test_broken_videos_are_reported_and_the_run_goes_on(tmp_path, log):
     assert 'v2.npy' in reports[0] and 'v4.npy' in reports[0]
     assert '1 captions are longer than `max_length`' in log.text
     assert 'compared as black clips: [\'v2\', \'v4\']' in log.text
+    # the best checkpoint is that of the first result
+    assert list((tmp_path / 'run').glob('best_retrieval_t2v_R@1_*.pth'))
 
 
 def test_report_after_testing(tmp_path, log):
