@@ -11,6 +11,7 @@ from mmengine.registry import DATASETS
 from torch.utils.data import DataLoader
 
 from transmamba_mm.datasets import VideoTextDataset
+from transmamba_mm.datasets.transforms import load_video
 from .video_clips import make_frames, numbers, write_folder, write_video
 
 PIPELINE = [
@@ -99,6 +100,28 @@ def test_data_loader_of_processes(tmp_path):
     assert torch.equal(samples[7]['data_samples'].text['input_ids'],
                        one.text['input_ids'])
     assert samples[39]['data_samples'].caption == 'dog 39'
+
+
+def test_a_test_video_is_read_once(tmp_path, monkeypatch):
+    make_videos(tmp_path, ['a', 'b'])
+    name = make_table(tmp_path,
+                      [dict(video=v, caption=['x', 'y', 'z']) for v in 'ab'])
+    read = []
+    original = load_video.read_frames
+
+    def read_frames(path, choose):
+        read.append(path)
+        return original(path, choose)
+
+    monkeypatch.setattr(load_video, 'read_frames', read_frames)
+    dataset = build(tmp_path, ann_file=name, test_mode=True)
+    clips = [dataset[index]['inputs'] for index in range(6)]
+    assert [path[-5:] for path in read] == ['a.npy', 'b.npy']
+    assert all(torch.equal(clip, clips[0]) for clip in clips)
+    training = build(tmp_path, ann_file=name)
+    clips = [training[0]['inputs'] for _ in range(10)]
+    assert len(read) == 12
+    assert not all(torch.equal(clip, clips[0]) for clip in clips)
 
 
 def test_several_captions(tmp_path):
