@@ -80,7 +80,7 @@ def test_unreadable_clips_are_named(tmp_path, kind):
 
 
 def write_audio(path):
-    import av
+    av = pytest.importorskip('av')
     with av.open(str(path), 'w') as container:
         stream = container.add_stream('aac', rate=8000)
         frame = av.AudioFrame.from_ndarray(

@@ -2,6 +2,7 @@ import copy
 import json
 import logging
 import pickle
+from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pytest
@@ -100,6 +101,8 @@ def test_data_loader_of_processes(tmp_path):
     assert torch.equal(samples[7]['data_samples'].text['input_ids'],
                        one.text['input_ids'])
     assert samples[39]['data_samples'].caption == 'dog 39'
+    sent = bytes(ForkingPickler.dumps(one.text))
+    assert b'storage' not in sent
 
 
 def test_a_test_video_is_read_once(tmp_path, monkeypatch):

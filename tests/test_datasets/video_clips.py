@@ -1,6 +1,7 @@
 """Small clips for the tests, whose brightness tells the frame number."""
 import cv2
 import numpy as np
+import pytest
 
 
 def make_frames(count, height=32, width=48):
@@ -13,7 +14,7 @@ def make_frames(count, height=32, width=48):
 
 def write_video(path, frames, codec='mpeg4'):
     """Write a video file."""
-    import av
+    av = pytest.importorskip('av')
     with av.open(str(path), 'w') as container:
         stream = container.add_stream(codec, rate=10)
         stream.height, stream.width = frames.shape[1:3]
