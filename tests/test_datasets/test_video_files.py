@@ -150,3 +150,22 @@ def test_damaged_cache_is_made_again(tmp_path):
         cache.read('gone.mp4', choose(0))
     with pytest.raises(ValueError, match='num_frames'):
         FrameCache('x', num_frames=0)
+
+
+def test_videos_of_phones_are_upright(tmp_path):
+    """A file may tell that its frames are to be turned when shown."""
+    frames = make_frames(3)
+    frames[:] = 20
+    frames[:, :16] = 200
+    path = tmp_path / 'phone.mp4'
+    write_video(path, frames)
+    upright = np.array([1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30], '>i4')
+    turned = np.array([0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30], '>i4')
+    content = path.read_bytes()
+    assert content.count(upright.tobytes()) == 2
+    start = content.rindex(upright.tobytes())
+    path.write_bytes(content[:start] + turned.tobytes() + content[start + 36:])
+    frame, = read_frames(str(path), choose(1))
+    # a quarter to the right: what was on top is at the right
+    assert frame.shape == (48, 32, 3)
+    assert frame[:, 20:].mean() > 180 and frame[:, :12].mean() < 40
