@@ -26,6 +26,12 @@ def softplus(x):
 
 
 @triton.jit
+def _within(t, L, n):
+    """Whether a step is one of the sequence, for each of n."""
+    return tl.zeros_like(n) + t < L
+
+
+@triton.jit
 def _row(tile, rows, i):
     """Pick row i (BE,) of a tile (TILE, BE)."""
     return tl.sum(tl.where(rows[:, None] == i, tile, 0.), 0)
@@ -112,7 +118,7 @@ def scan_forward(x, delta, A, B, C, D, bias, order, y, last, M, E, L, N, s_xb,
         ys = d_skip[None, :] * xs
         for i in tl.static_range(TILE):
             # the few B and C of a step come from L1 where they are used
-            ok = n_ok & (start + i < L)
+            ok = n_ok & _within(start + i, L, n)
             qi = _at(order, m, start + i, L, HAS_ORDER, PARAMS_IN_ORDER)
             b_n = tl.load(B + qi * s_Bl + n * s_Bn, mask=ok, other=0.)
             c_n = tl.load(C + qi * s_Cl + n * s_Cn, mask=ok, other=0.)
@@ -189,7 +195,7 @@ def scan_backward(x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB,
             qi = _at(order, m, tile * TILE + i, L, HAS_ORDER, PARAMS_IN_ORDER)
             b_n = tl.load(
                 B + qi * s_Bl + n * s_Bn,
-                mask=n_ok & (tile * TILE + i < L),
+                mask=n_ok & _within(tile * TILE + i, L, n),
                 other=0.)
             dt_e = _row(dt, rows, i)
             dtx_e = dt_e * _row(xs, rows, i)
@@ -217,7 +223,7 @@ def scan_backward(x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB,
             qi = _at(order, m, tile * TILE + i, L, HAS_ORDER, PARAMS_IN_ORDER)
             b_n = tl.load(
                 B + qi * s_Bl + n * s_Bn,
-                mask=n_ok & (tile * TILE + i < L),
+                mask=n_ok & _within(tile * TILE + i, L, n),
                 other=0.)
             dt_e = _row(dt, rows, i)
             dtx_e = dt_e * _row(xs, rows, i)
@@ -228,7 +234,7 @@ def scan_backward(x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB,
         ddts = tl.zeros([TILE, BE], tl.float32)
         for i in tl.static_range(TILE - 1, -1, -1):
             qi = _at(order, m, tile * TILE + i, L, HAS_ORDER, PARAMS_IN_ORDER)
-            ok = n_ok & (tile * TILE + i < L)
+            ok = n_ok & _within(tile * TILE + i, L, n)
             b_n = tl.load(B + qi * s_Bl + n * s_Bn, mask=ok, other=0.)
             c_n = tl.load(C + qi * s_Cl + n * s_Cn, mask=ok, other=0.)
             dt_e, x_e = _row(dt, rows, i), _row(xs, rows, i)
