@@ -1,10 +1,11 @@
 """Models of videos and texts."""
 from .base_text_tower import BaseTextTower, TextFeatures
+from .distill_text_video_retrieval import DistillTextVideoRetrieval
 from .hf_text_tower import HFTextTower
 from .open_clip_text_tower import OpenCLIPTextTower
 from .text_video_retrieval import TextVideoRetrieval
 
 __all__ = [
-    'BaseTextTower', 'HFTextTower', 'OpenCLIPTextTower', 'TextFeatures',
-    'TextVideoRetrieval'
+    'BaseTextTower', 'DistillTextVideoRetrieval', 'HFTextTower',
+    'OpenCLIPTextTower', 'TextFeatures', 'TextVideoRetrieval'
 ]

@@ -174,21 +174,32 @@ def group_numbers(data_samples: List[DataSample]) -> Tensor:
     """Number the videos and the captions, the same on every process.
 
     Args:
-        data_samples (List[DataSample]): Samples with ``video_id`` and
-            ``caption``; one without gets a number of its own.
+        data_samples (List[DataSample]): Samples with ``video_id`` and, if
+            there is one, ``caption``.
 
     Returns:
         Tensor: Shape (B, 2).
+
+    Raises:
+        KeyError: If a sample has no ``video_id``.
     """
     rows = []
     for sample in data_samples:
-        row = []
-        for name in ('video_id', 'caption'):
-            value = sample.get(name, None)
-            if value is None:
-                row.append(int(torch.randint(2**62, (1, ))))
-                continue
-            digest = hashlib.sha1(f'{name} {value}'.encode()).digest()
-            row.append(int.from_bytes(digest[:8], 'big') >> 1)
-        rows.append(row)
+        video = sample.get('video_id', None)
+        if video is None:
+            raise KeyError('A sample has no `video_id`, by which training '
+                           'knows videos that are alike: the packing '
+                           'transform of the pipeline must keep it.')
+        caption = sample.get('caption', None)
+        rows.append([
+            _number('video', video),
+            _number('caption', caption) if caption is not None else _number(
+                'of', video)
+        ])
     return torch.tensor(rows)
+
+
+def _number(kind: str, value: str) -> int:
+    """Return a number in [0, 2 ** 63) that stands for a value."""
+    digest = hashlib.sha1(f'{kind} {value}'.encode()).digest()
+    return int.from_bytes(digest[:8], 'big') >> 1
