@@ -1,5 +1,5 @@
 import math
-from typing import Dict, Tuple
+from typing import Dict, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -32,8 +32,7 @@ class MeanPoolHead(BaseModule):
         ignore_same (bool): Whether a pair of other samples that share the
             video, or have the same caption, counts neither as right nor as
             wrong (our choice). Defaults to True.
-        init_cfg (dict, optional): Initialisation config. Defaults to normal
-            projections of standard deviation 0.02.
+        init_cfg (dict, optional): Initialisation config. Defaults to None.
 
     Raises:
         ValueError: If the factors do not make sense.
@@ -63,6 +62,12 @@ class MeanPoolHead(BaseModule):
         self.max_log_scale = math.log(max_scale)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(init_scale)))
         self.video_proj = nn.Linear(video_dims, embed_dims, bias=False)
+
+    def init_weights(self) -> None:
+        """Initialise; the projection is normal, as CLIP's."""
+        super().init_weights()
+        nn.init.normal_(
+            self.video_proj.weight, std=self.video_proj.in_features**-0.5)
 
     def forward(self, patches: Tensor,
                 text: TextFeatures) -> Tuple[Tensor, Tensor]:

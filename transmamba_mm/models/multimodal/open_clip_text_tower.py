@@ -116,7 +116,7 @@ def _build(arch: Union[str, dict], pretrained: Optional[str],
         raise type(error)(
             f"model.text_tower of arch='{arch}', pretrained='{pretrained}' "
             f'cannot be had: {error}{hint}') from error
-    if not isinstance(model, open_clip.TextTransformer):
+    if not isinstance(model, open_clip.model.TextTransformer):
         raise ValueError(f"The text tower of '{arch}' is not open_clip's own: "
                          'use transmamba_mm.HFTextTower as model.text_tower.')
     return model
@@ -127,7 +127,7 @@ def _from_arguments(open_clip, arguments: dict,
     """Build a tower with random weights."""
     activation = open_clip.model.QuickGELU if quick_gelu else nn.GELU
     try:
-        return open_clip.TextTransformer(**arguments, act_layer=activation)
+        return open_clip.model.TextTransformer(**arguments, act_layer=activation)
     except TypeError as error:
         raise ValueError(
             f'model.text_tower.arch={arguments} does not fit: {error}; use '

@@ -33,7 +33,7 @@ class TextVideoRetrieval(BaseModel):
             be told.
         data_preprocessor (dict, optional): Config of the data preprocessor;
             its type defaults to
-            :class:`~transmamba_mm.models.ClipDataPreprocessor`. Defaults to
+            :class:`~transmamba_mm.models.VideoTextDataPreprocessor`. Defaults to
             None.
         train_cfg (dict, optional): Not used. Defaults to None.
         init_cfg (dict, optional): Initialisation config. Defaults to None.
@@ -50,7 +50,7 @@ class TextVideoRetrieval(BaseModel):
                  train_cfg: Optional[dict] = None,
                  init_cfg: Optional[dict] = None) -> None:
         data_preprocessor = {
-            'type': 'transmamba_mm.ClipDataPreprocessor',
+            'type': 'transmamba_mm.VideoTextDataPreprocessor',
             **(data_preprocessor or {})
         }
         super().__init__(data_preprocessor, init_cfg)
