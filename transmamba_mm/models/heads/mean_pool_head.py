@@ -27,6 +27,8 @@ class MeanPoolHead(BaseModule):
         embed_dims (int): Width D of the pooled texts.
         token_dims (int): Width of the text's tokens, which only some heads
             use.
+        with_projection (bool): Whether the frames are projected; without,
+            ``video_dims`` must be ``embed_dims``. Defaults to True.
         init_scale (float): First factor on the cosines. Defaults to 1 / 0.07.
         max_scale (float): Largest factor. Defaults to 100.
         ignore_same (bool): Whether a pair of other samples that share the
@@ -35,22 +37,21 @@ class MeanPoolHead(BaseModule):
         init_cfg (dict, optional): Initialisation config. Defaults to None.
 
     Raises:
-        ValueError: If the factors do not make sense.
+        ValueError: If the factors or the widths do not make sense.
     """
 
     #: Whether :meth:`rerank` judges pairs better than the features do.
     reranks = False
 
-    def __init__(
-        self,
-        video_dims: int,
-        embed_dims: int,
-        token_dims: int,
-        init_scale: float = 1 / 0.07,
-        max_scale: float = 100.,
-        ignore_same: bool = True,
-        init_cfg: dict = dict(type='Normal', layer='Linear', std=0.02)
-    ) -> None:
+    def __init__(self,
+                 video_dims: int,
+                 embed_dims: int,
+                 token_dims: int,
+                 with_projection: bool = True,
+                 init_scale: float = 1 / 0.07,
+                 max_scale: float = 100.,
+                 ignore_same: bool = True,
+                 init_cfg: Optional[dict] = None) -> None:
         super().__init__(init_cfg=init_cfg)
         if not 0 < init_scale <= max_scale:
             raise ValueError(
@@ -61,13 +62,20 @@ class MeanPoolHead(BaseModule):
         self.ignore_same = ignore_same
         self.max_log_scale = math.log(max_scale)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(init_scale)))
-        self.video_proj = nn.Linear(video_dims, embed_dims, bias=False)
+        self.video_proj = nn.Identity()
+        if with_projection:
+            self.video_proj = nn.Linear(video_dims, embed_dims, bias=False)
+        elif video_dims != embed_dims:
+            raise ValueError(
+                f'model.head.with_projection=False, but videos have the width '
+                f'{video_dims} and texts {embed_dims}; leave it out.')
 
     def init_weights(self) -> None:
         """Initialise; the projection is normal, as CLIP's."""
         super().init_weights()
-        nn.init.normal_(
-            self.video_proj.weight, std=self.video_proj.in_features**-0.5)
+        if isinstance(self.video_proj, nn.Linear):
+            nn.init.normal_(
+                self.video_proj.weight, std=self.video_proj.in_features**-0.5)
 
     def forward(self, patches: Tensor,
                 text: TextFeatures) -> Tuple[Tensor, Tensor]:

@@ -43,7 +43,12 @@ class OpenCLIPTextTower(BaseTextTower):
                  quick_gelu: Optional[bool] = None) -> None:
         super().__init__(frozen=frozen)
         self.model = _build(arch, pretrained, quick_gelu)
-        self.model.output_tokens = True
+        if self.model.attn_mask is None or self.model.cls_emb is not None or \
+                self.model.pool_type not in ('argmax', 'eos'):
+            raise ValueError(
+                f'model.text_tower.arch={arch!r} reads texts another way than '
+                "CLIP's: take a tower with a causal mask, pooled at the end "
+                'token.')
         if num_layers is not None:
             self._keep_layers(num_layers)
         self.freeze()
@@ -76,11 +81,13 @@ class OpenCLIPTextTower(BaseTextTower):
     def encode(self, input_ids: Tensor, mask: Tensor) -> Tuple[Tensor, Tensor]:
         """See :meth:`BaseTextTower.encode`; a text is pooled at its last real
         token, which is CLIP's end token."""
-        pooled, tokens = self.model(input_ids)
-        if self.model.pool_type != 'argmax':
-            return tokens, pooled
+        net, length = self.model, input_ids.shape[1]
+        # the library takes texts of its whole length only
+        x = net.token_embedding(input_ids) + net.positional_embedding[:length]
+        causal = net.attn_mask[:length, :length]
+        tokens = net.ln_final(net.transformer(x, attn_mask=causal))
         pooled = last_tokens(tokens, mask)
-        projection = self.model.text_projection
+        projection = net.text_projection
         if projection is None:
             return tokens, pooled
         if isinstance(projection, nn.Linear):
@@ -127,7 +134,8 @@ def _from_arguments(open_clip, arguments: dict,
     """Build a tower with random weights."""
     activation = open_clip.model.QuickGELU if quick_gelu else nn.GELU
     try:
-        return open_clip.model.TextTransformer(**arguments, act_layer=activation)
+        return open_clip.model.TextTransformer(
+            **arguments, act_layer=activation)
     except TypeError as error:
         raise ValueError(
             f'model.text_tower.arch={arguments} does not fit: {error}; use '

@@ -22,8 +22,9 @@ class TextVideoRetrieval(BaseModel):
 
     Args:
         backbone (dict): Config of the visual tower, a
-            :class:`~transmamba_mm.models.VideoMamba` with ``num_frames``; its
-            ``out_type`` is set to 'raw'.
+            :class:`~transmamba_mm.models.VideoMamba` with ``num_frames``,
+            whose ``out_type`` is set to 'raw', or
+            :class:`~transmamba_mm.models.OpenCLIPVideoTower`.
         text_tower (dict): Config of
             :class:`~transmamba_mm.models.OpenCLIPTextTower` or
             :class:`~transmamba_mm.models.HFTextTower`.
@@ -33,8 +34,8 @@ class TextVideoRetrieval(BaseModel):
             be told.
         data_preprocessor (dict, optional): Config of the data preprocessor;
             its type defaults to
-            :class:`~transmamba_mm.models.VideoTextDataPreprocessor`. Defaults to
-            None.
+            :class:`~transmamba_mm.models.VideoTextDataPreprocessor`.
+            Defaults to None.
         train_cfg (dict, optional): Not used. Defaults to None.
         init_cfg (dict, optional): Initialisation config. Defaults to None.
 
@@ -54,7 +55,8 @@ class TextVideoRetrieval(BaseModel):
             **(data_preprocessor or {})
         }
         super().__init__(data_preprocessor, init_cfg)
-        self.backbone = MODELS.build({**backbone, 'out_type': 'raw'})
+        self.backbone = MODELS.build(backbone)
+        self.backbone.out_type = 'raw'
         if getattr(self.backbone, 'num_frames', None) is None:
             raise ValueError(
                 f'model.backbone of type {type(self.backbone).__name__} does '
