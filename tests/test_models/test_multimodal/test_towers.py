@@ -24,6 +24,7 @@ VISION = dict(
 def test_open_clip_text_is_that_of_the_library(folder):  # noqa: F811
     own = open_clip.create_model(f'local-dir:{folder}').eval()
     tower = OpenCLIPTextTower(str(folder)).eval()
+    tower.init_weights()
     text = tower(IDS, (IDS > 0).long())
     torch.testing.assert_close(text.pooled, own.encode_text(IDS))
     assert text.tokens.shape == (2, 6, 32)
@@ -39,17 +40,33 @@ def test_padding_does_not_matter():
         tower(IDS[:1, :4]).pooled)
 
 
-def test_shallow_tower_is_cloned_from_a_deep_one(folder):  # noqa: F811
-    arch = dict(TEXT, layers=4)
-    tower = OpenCLIPTextTower(arch, num_layers=2)
-    assert len(tower.model.transformer.resblocks) == 2
-    assert tower(IDS).pooled.shape == (2, 24)
-    tower = OpenCLIPTextTower(str(folder), num_layers=1)
-    teacher = OpenCLIPTeacher(str(folder), tower='text')
-    assert torch.equal(tower.model.transformer.resblocks[0].ln_1.weight,
-                       teacher.model.transformer.resblocks[0].ln_1.weight)
+def test_shallow_tower_is_cloned_from_a_deep_one(tmp_path):
+    deep = CLIP['text_cfg'] | dict(layers=4)
+    whole = open_clip.CLIP(**{**CLIP, 'text_cfg': deep})
+    config = dict(model_cfg={**CLIP, 'text_cfg': deep})
+    (tmp_path / 'open_clip_config.json').write_text(json.dumps(config))
+    torch.save(whole.state_dict(), tmp_path / 'open_clip_model.pth')
+    blocks = whole.transformer.resblocks
+    for arch, pretrained in ((str(tmp_path), None), (TEXT | dict(layers=4),
+                                                     str(tmp_path))):
+        tower = OpenCLIPTextTower(arch, pretrained, num_layers=2)
+        tower.init_weights()
+        own = tower.model.transformer.resblocks
+        assert len(own) == 2
+        for mine, its in zip(own, (blocks[0], blocks[2])):
+            assert torch.equal(mine.mlp.c_fc.weight, its.mlp.c_fc.weight)
+        assert torch.equal(tower.model.text_projection, whole.text_projection)
     with pytest.raises(ValueError, match='num_layers=9'):
         OpenCLIPTextTower(TEXT, num_layers=9)
+
+
+def test_weights_of_another_activation(folder):  # noqa: F811
+    tower = OpenCLIPTextTower(TEXT, str(folder))
+    tower.init_weights()
+    tower = OpenCLIPTextTower(TEXT, str(folder), quick_gelu=True)
+    tower.quick_gelu = None
+    with pytest.raises(ValueError, match='quick_gelu=False'):
+        tower.init_weights()
 
 
 @pytest.mark.parametrize('kind', ['folder', 'config'])
@@ -90,10 +107,11 @@ def test_frozen_tower_stays():
 
 @pytest.mark.parametrize('make, error, message', [
     (lambda: OpenCLIPTextTower('ViT-B-23'), ValueError, 'ViT-B-32'),
-    (lambda: OpenCLIPTextTower('ViT-B-32', 'no.pth'), FileNotFoundError,
-     'text_tower'),
+    (lambda: OpenCLIPTextTower('ViT-B-32', 'no.pth').init_weights(),
+     FileNotFoundError, 'text_tower'),
     (lambda: OpenCLIPTextTower(dict(depth=2)), ValueError, 'context_length'),
-    (lambda: OpenCLIPTextTower(TEXT, 'x.pth'), ValueError, 'pretrained'),
+    (lambda: OpenCLIPTextTower(TEXT, 'x.pth').init_weights(), ValueError,
+     'x.pth'),
     (lambda: HFTextTower(), ValueError, 'one of them'),
     (lambda: HFTextTower('/no/folder'), FileNotFoundError, 'text_tower'),
     (lambda: OpenCLIPVideoTower(dict(depth=2)), ValueError, 'image_size'),

@@ -36,7 +36,6 @@ class TextVideoRetrieval(BaseModel):
             its type defaults to
             :class:`~transmamba_mm.models.VideoTextDataPreprocessor`.
             Defaults to None.
-        train_cfg (dict, optional): Not used. Defaults to None.
         init_cfg (dict, optional): Initialisation config. Defaults to None.
 
     Raises:
@@ -48,7 +47,6 @@ class TextVideoRetrieval(BaseModel):
                  text_tower: dict,
                  head: dict,
                  data_preprocessor: Optional[dict] = None,
-                 train_cfg: Optional[dict] = None,
                  init_cfg: Optional[dict] = None) -> None:
         data_preprocessor = {
             'type': 'transmamba_mm.VideoTextDataPreprocessor',
