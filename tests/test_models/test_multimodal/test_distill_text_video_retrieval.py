@@ -135,6 +135,16 @@ def test_teacher_without_captions(folder):
     assert 'distill.loss_similarity' not in step(model)
 
 
+def test_captions_may_be_shorter_than_the_teachers(folder):
+    _, teacher = make(folder)
+    ids = torch.tensor([[1, 2, 8, 15, 0, 0]])
+    torch.testing.assert_close(
+        teacher.text_features(dict(input_ids=ids[:, :4])),
+        teacher.text_features(dict(input_ids=ids)))
+    with pytest.raises(ValueError, match='max_length'):
+        teacher.text_features(dict(input_ids=ids.repeat(1, 2)))
+
+
 def test_bad_options_are_named(folder):
     with pytest.raises(ValueError, match='similarity_weight=-1'):
         make(folder, similarity_weight=-1.)

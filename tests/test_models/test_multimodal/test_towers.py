@@ -11,8 +11,8 @@ from mmpretrain.registry import MODELS
 
 from tests.command import ROOT
 from tests.test_models.test_teachers import hf_models
-from transmamba_mm.models import (HFTextTower, OpenCLIPTeacher,
-                                  OpenCLIPTextTower, OpenCLIPVideoTower)
+from transmamba_mm.models import (HFTextTower, OpenCLIPTextTower,
+                                  OpenCLIPVideoTower)
 from .test_distill_text_video_retrieval import folder  # noqa: F401
 from .toy_videos import CLIP, TEXT, batch, retrieval_cfg
 

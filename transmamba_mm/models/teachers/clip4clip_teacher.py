@@ -1,6 +1,7 @@
 from typing import Dict
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from transmamba_mm.registry import MODELS
@@ -52,5 +53,17 @@ class CLIP4ClipTeacher(OpenCLIPTeacher):
 
         Returns:
             Tensor: Shape (B, D), as wide as the video's.
+
+        Raises:
+            ValueError: If the texts are longer than the tower allows.
         """
-        return self.text.record(dict(input_ids=text['input_ids']), [''])['']
+        ids = text['input_ids']
+        # the library takes texts of its whole length only
+        missing = self.text.model.context_length - ids.shape[1]
+        if missing < 0:
+            raise ValueError(
+                f'Captions of {ids.shape[1]} tokens came to a teacher for '
+                f'{self.text.model.context_length}: lower `max_length` of '
+                'TokenizeText in the pipeline.')
+        ids = F.pad(ids, (0, missing))
+        return self.text.record(dict(input_ids=ids), [''])['']
