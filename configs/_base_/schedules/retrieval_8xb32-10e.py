@@ -7,9 +7,8 @@ optim_wrapper = dict(
     paramwise_cfg=dict(
         custom_keys={
             '.logit_scale': dict(decay_mult=0.0),
-            '.positional_embedding': dict(decay_mult=0.0),
             '.frame_pos_embed': dict(decay_mult=0.0),
-            'text_tower.': dict(lr_mult=0.1),
+            'text_tower.': dict(lr_mult=0.1, decay_mult=0.0),
         }))
 
 param_scheduler = [
