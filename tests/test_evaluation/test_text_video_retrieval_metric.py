@@ -8,7 +8,7 @@ import torch
 from mmengine.registry import METRICS
 from mmpretrain.structures import DataSample
 
-from transmamba_mm.evaluation import TextVideoRetrievalMetric
+from transmamba_mm.evaluation import TextVideoRetrievalMetric, retrieval_ranks
 
 
 def make_samples(counts, dims=8, seed=0, **fields):
@@ -97,6 +97,34 @@ def test_chunks_change_nothing():
     for size in (1, 3, 40):
         assert evaluate(
             samples, dual_softmax=50., chunk_size=size) == pytest.approx(whole)
+
+
+def test_memory_is_that_of_a_chunk(monkeypatch):
+    shapes = []
+    original = retrieval_ranks._similarity
+
+    def similarity(queries, gallery):
+        shapes.append((len(queries), len(gallery)))
+        return original(queries, gallery)
+
+    monkeypatch.setattr(retrieval_ranks, '_similarity', similarity)
+    evaluate(make_samples([3] * 20), dual_softmax=10., chunk_size=8)
+    assert max(queries for queries, _ in shapes) == 8
+    assert set(gallery for _, gallery in shapes) == {20, 60}
+
+
+def test_two_processes():
+    """Each keeps the features of the videos that it has seen."""
+    samples = make_samples([3] * 15)
+    metrics = [TextVideoRetrievalMetric() for _ in range(2)]
+    for rank, metric in enumerate(metrics):
+        # as the sampler does, with a repeated sample at the end
+        own = (samples + samples[:1])[rank::2]
+        metric.process(None, [sample.to_dict() for sample in own])
+    joined = [r for rows in zip(*(m.results for m in metrics)) for r in rows]
+    result = metrics[0].compute_metrics(joined[:len(samples)])
+    for name, value in result.items():
+        assert value == pytest.approx(evaluate(samples)[f'retrieval/{name}'])
 
 
 def test_equal_features_are_no_success():

@@ -163,11 +163,18 @@ def _decode(av: Any, path: str, indices: np.ndarray) -> tuple:
         stream.codec_context.thread_count = 1
         for frame in container.decode(stream):
             if count in wanted:
-                frames[count] = frame.to_ndarray(format='rgb24')
+                frames[count] = _upright(frame)
             count += 1
             if len(frames) == len(wanted):
                 break
     return frames, count
+
+
+def _upright(frame: Any) -> np.ndarray:
+    """Turn a frame as its file says, which phones make use of."""
+    image = frame.to_ndarray(format='rgb24')
+    turns = round(getattr(frame, 'rotation', 0) / 90)
+    return np.rot90(image, turns) if turns % 4 else image
 
 
 def import_av() -> Any:

@@ -201,6 +201,10 @@ class VideoTextDataset(BaseDataset):
             return names
         order = np.random.RandomState(self.seed).permutation(len(names))
         count = max(1, round(self.fraction * len(names)))
+        print_log(
+            f'VideoTextDataset: {count} of {len(names)} videos (fraction '
+            f'{self.fraction}, seed {self.seed})',
+            logger='current')
         return [names[index] for index in np.sort(order[:count])]
 
     def _warn(self, message: str) -> None:

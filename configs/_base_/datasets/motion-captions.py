@@ -14,19 +14,18 @@ tokenize = dict(
     max_length=32)
 train_pipeline = [
     dict(type='transmamba_mm.LoadVideo', num_frames=8),
-    dict(type='transmamba_mm.ResizeClip', scale=64), tokenize,
+    dict(type='transmamba_mm.ResizeClip', scale=(64, 64)), tokenize,
     dict(type='transmamba_mm.PackVideoText')
 ]
 test_pipeline = [
     dict(type='transmamba_mm.LoadVideo', num_frames=8),
-    dict(type='transmamba_mm.ResizeClip', scale=64), tokenize,
+    dict(type='transmamba_mm.ResizeClip', scale=(64, 64)), tokenize,
     dict(type='transmamba_mm.PackVideoText')
 ]
 
 train_dataloader = dict(
     batch_size=64,
     num_workers=4,
-    persistent_workers=True,
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
@@ -38,7 +37,6 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=64,
     num_workers=4,
-    persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='transmamba_mm.VideoTextDataset',

@@ -28,7 +28,6 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=32,
     num_workers=4,
-    persistent_workers=True,
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
@@ -42,7 +41,6 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=32,
     num_workers=4,
-    persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='transmamba_mm.VideoTextDataset',

@@ -1,4 +1,4 @@
-from typing import Optional
+from typing import Optional, Tuple
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -20,7 +20,8 @@ class LoadVideo(BaseTransform):
 
     A clip that cannot be read ends in an error in training, and the dataset
     draws another one. In test mode it becomes a black clip: the gallery keeps
-    its size. ``VideoReportHook`` counts both.
+    its size. ``VideoReportHook`` counts both. The captions of a test video
+    follow each other, and its frames are read once.
 
     Args:
         num_frames (int): Frames of the result. Defaults to 8.
@@ -52,6 +53,7 @@ class LoadVideo(BaseTransform):
         self.num_frames = num_frames
         self.sampling = sampling
         self.cache = FrameCache(**cache) if cache else None
+        self._last: Tuple[str, Optional[np.ndarray]] = ('', None)
 
     def transform(self, results: dict) -> dict:
         """Load the frames of a sample.
@@ -67,22 +69,31 @@ class LoadVideo(BaseTransform):
         Raises:
             VideoReadError: The clip cannot be read.
         """
+        path = results['video_path']
         random = not results.get('test_mode', True)
+        blank = results.get('blank_unreadable', False)
+        if blank and not random and path == self._last[0]:
+            results['frames'] = self._last[1]
+            return results
+        try:
+            results['frames'] = self._read(path, random)
+            self._last = (path, results['frames']) if blank else self._last
+        except VideoReadError:
+            if not blank:
+                raise
+            results['frames'] = np.zeros(
+                (self.num_frames, self.BLANK_SIZE, self.BLANK_SIZE, 3),
+                np.uint8)
+            results['unreadable_videos'] = [path]
+        return results
+
+    def _read(self, path: str, random: bool) -> np.ndarray:
 
         def choose(total: int) -> np.ndarray:
             return sample_frames(total, self.num_frames, self.sampling, random)
 
         read = self.cache.read if self.cache else read_frames
-        try:
-            results['frames'] = read(results['video_path'], choose)
-        except VideoReadError:
-            if not results.get('blank_unreadable', False):
-                raise
-            results['frames'] = np.zeros(
-                (self.num_frames, self.BLANK_SIZE, self.BLANK_SIZE, 3),
-                np.uint8)
-            results['unreadable_videos'] = [results['video_path']]
-        return results
+        return read(path, choose)
 
     def __repr__(self) -> str:
         return (f'{type(self).__name__}(num_frames={self.num_frames}, '

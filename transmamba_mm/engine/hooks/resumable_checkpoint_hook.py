@@ -59,6 +59,9 @@ class ResumableCheckpointHook(CheckpointHook):
         >>>     interval=1, max_keep_ckpts=2, save_best='auto'))
     """
 
+    # for save_best='auto': also the recall of retrieval
+    _default_greater_keys = [*CheckpointHook._default_greater_keys, 'R@']
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.file_client_args is not None:

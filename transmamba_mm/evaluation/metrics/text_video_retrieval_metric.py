@@ -112,8 +112,9 @@ class TextVideoRetrievalMetric(BaseMetric):
                 video_id=sample['video_id'],
                 gallery=sample.get('gallery', ''),
                 unreadable=bool(sample.get('unreadable_videos')))
-            first = sample['video_id'] not in self._seen
-            self._seen.add(sample['video_id'])
+            key = kept['gallery'], kept['video_id']
+            first = key not in self._seen
+            self._seen.add(key)
             for name in needed[1:]:
                 # the features of a video are needed once
                 if first or not name.startswith('video_'):
