@@ -132,8 +132,24 @@ def read_curve(folder: str) -> List[list]:
     return curve
 
 
-def describe(run: Run, args: argparse.Namespace) -> Optional[Dict]:
-    """Return the line of a row that is done, or None."""
+def joules_so_far(device: str) -> Optional[float]:
+    """Read a card's energy counter; None where it cannot be read."""
+    try:
+        import pynvml
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(int(device))
+        return pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3
+    except Exception:  # no package, no card, or a card without a counter
+        return None
+
+
+def describe(run: Run, args: argparse.Namespace,
+             joules: Optional[float]) -> Optional[Dict]:
+    """Return the line of a row that is done, or None.
+
+    ``joules`` is the card's energy while the row ran, divided by the rows
+    side by side on it.
+    """
     curve = read_curve(osp.join(args.work_dir, run.name))
     if not curve or curve[-1][0] != run.epochs:
         return None
@@ -151,6 +167,7 @@ def describe(run: Run, args: argparse.Namespace) -> Optional[Dict]:
         metric='accuracy/top1',
         value=curve[-1][1],
         train_seconds=curve[-1][2],
+        joules=joules and round(joules / args.jobs),
         card=torch.cuda.get_device_name(0) if cuda else 'cpu',
         config=run.config,
         commit=os.environ.get('COMMIT') or head(),
@@ -200,9 +217,10 @@ def planned(args: argparse.Namespace) -> List[Run]:
     ]
 
 
-def finish(run: Run, args: argparse.Namespace) -> None:
+def finish(run: Run, args: argparse.Namespace,
+           joules: Optional[float]) -> None:
     """Note the result of a training that has ended."""
-    line = describe(run, args)
+    line = describe(run, args, joules)
     if line is None:
         print(f'FAILED {run.name}: see its out.log', flush=True)
         return
@@ -236,15 +254,18 @@ def main() -> None:
         while waiting or busy:
             for number, device in enumerate(slots):
                 if number in busy and busy[number][1].poll() is not None:
-                    finish(busy.pop(number)[0], args)
+                    run, _, before = busy.pop(number)
+                    after = joules_so_far(device)
+                    finish(run, args, after and before and after - before)
                 if number not in busy and waiting and time.time() < end:
                     run = waiting.pop(0)
-                    busy[number] = (run, start(run, device, args))
+                    busy[number] = (run, start(run, device,
+                                               args), joules_so_far(device))
             if time.time() > end:
                 break
             time.sleep(0.2)
     finally:
-        for run, process in busy.values():
+        for run, process, _ in busy.values():
             process.terminate()
             print(f'stopped {run.name}', flush=True)
 

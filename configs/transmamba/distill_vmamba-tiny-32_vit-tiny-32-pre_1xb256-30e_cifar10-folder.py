@@ -21,6 +21,6 @@ custom_hooks = [
         type='transmamba_mm.BidirectionalDistillHook',
         teacher=dict(
             type='transmamba_mm.MMPretrainTeacher',
-            config='{{ fileDirname }}/vit-tiny-32_1xb256-200e_cifar10-folder.py',
+            config='{{ fileDirname }}/vit-tiny-32_1xb256-200e_cifar10-folder.py',  # noqa: E501
             checkpoint=teacher_checkpoint)),
 ]

@@ -7,7 +7,7 @@ _base_ = [
 ]
 
 # colours and shapes vary, and half of the batches are mixed (our choice)
-data_preprocessor = dict(policy='TrivialAugmentWide')
+data_preprocessor = dict(policy='TrivialAugmentWide', policy_groups=4)
 
 model = dict(
     train_cfg=dict(

@@ -52,6 +52,20 @@ def test_a_batch_holds_what_single_images_hold(folder):
     assert [s.gt_label.item() for s in samples['data_samples']] == [1, 0]
 
 
+def test_single_samples_are_no_batch(folder):
+    dataset = DATASETS.build(
+        dict(
+            type='transmamba_mm.FixedAugmentation',
+            dataset=dict(
+                type='transmamba_mm.CachedImageFolder',
+                data_root=str(folder),
+                data_prefix='train',
+                pipeline=LOAD)))
+    loader = DataLoader(dataset, batch_size=4, collate_fn=keep_batch)
+    with pytest.raises(TypeError, match='remove `collate_fn`'):
+        next(iter(loader))
+
+
 def test_the_file_is_used_again_until_an_image_changes(folder):
     build(folder)
     cache = folder / '.cache'

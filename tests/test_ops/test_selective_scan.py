@@ -355,12 +355,12 @@ def test_forced_backend(monkeypatch, used):
 
 
 def test_unknown_backend(monkeypatch):
-    names = r"\['chunked', 'mamba_ssm', 'reference'\]"
-    with pytest.raises(ValueError, match=f"'triton' .*{names}"):
-        selective_scan(**make_inputs(), backend='triton')
-    with pytest.raises(ValueError, match=f"'triton' .*{names}"):
-        set_scan_backend('triton')
-    monkeypatch.setenv('TRANSMAMBA_SCAN_BACKEND', 'triton')
+    names = r"\['chunked', 'mamba_ssm', 'reference', 'triton'\]"
+    with pytest.raises(ValueError, match=f"'cuda' .*{names}"):
+        selective_scan(**make_inputs(), backend='cuda')
+    with pytest.raises(ValueError, match=f"'cuda' .*{names}"):
+        set_scan_backend('cuda')
+    monkeypatch.setenv('TRANSMAMBA_SCAN_BACKEND', 'cuda')
     with pytest.raises(ValueError, match='TRANSMAMBA_SCAN_BACKEND'):
         selective_scan(**make_inputs())
 

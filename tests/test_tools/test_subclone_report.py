@@ -67,6 +67,19 @@ def test_options_of_the_dry_run(tmp_path):
     assert 'of the squared scores' in log
 
 
+def test_the_data_preprocessor_of_the_whole_config_counts(tmp_path):
+    cfg = write_files(tmp_path)
+    cfg.data_preprocessor = cfg.model.pop('data_preprocessor')
+    cfg.dump(tmp_path / 'student.py')
+    folder = tmp_path / 'teacher'
+    folder.mkdir()
+    (tmp_path / 'teacher.pth').rename(folder / 'pytorch_model.bin')
+    (folder / 'preprocessor_config.json').write_text(
+        json.dumps(dict(image_mean=[0.5] * 3, image_std=[0.5] * 3)))
+    log = run_python(TOOL, 'student.py', 'teacher', cwd=tmp_path)
+    assert 'the student sees [120.0, 120.0, 120.0]' in log
+
+
 def test_what_is_missing_is_said(tmp_path):
     write_files(tmp_path)
     cfg = Config.fromfile(tmp_path / 'student.py')

@@ -36,6 +36,13 @@ def search(monkeypatch, folder, run, *args, config=CONFIG):
     tool.Search(tool.parse_args()).run()
 
 
+def test_unknown_choices_are_refused_at_once(monkeypatch, tmp_path, capsys):
+    for option in ('--presets', '--layer-maps'):
+        with pytest.raises(SystemExit):
+            search(monkeypatch, tmp_path, value_of, option, 'sage')
+        assert "invalid choice: 'sage'" in capsys.readouterr().err
+
+
 def value_of(config, *_):
     """Best with many layers cloned by 'linear', and a small alpha."""
     cfg = Config.fromfile(config)

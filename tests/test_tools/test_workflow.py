@@ -272,3 +272,4 @@ def test_benchmark_tool(folder):
     assert row['backend'] == 'chunked' and row['torch'] == torch.__version__
     assert row['images_per_s'] == pytest.approx(4e3 / row['latency_ms'])
     assert 'card' in log
+    assert (row['mode'], row['timing']) == ('infer', 'eager')

@@ -1,4 +1,11 @@
-"""Latency, throughput and peak memory of a model, with the conditions."""
+"""Latency, throughput and peak memory of a model, with the conditions.
+
+    python tools/analysis_tools/benchmark.py CONFIG --batch-size 128
+    python tools/analysis_tools/benchmark.py CONFIG --train --cuda-graph
+
+A training step is the forward pass, cross-entropy and the backward pass,
+without data loading and optimizer.
+"""
 import argparse
 import json
 import os
@@ -15,7 +22,9 @@ DTYPES = dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', nargs='?', help='weights file')
     parser.add_argument('--batch-size', type=int, default=1)
@@ -30,12 +39,23 @@ def parse_args() -> argparse.Namespace:
         help='bf16 and fp16 are autocast over float32 weights')
     parser.add_argument(
         '--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument(
+        '--train',
+        action='store_true',
+        help='time the training step, not the forward pass')
+    parser.add_argument(
+        '--cuda-graph',
+        action='store_true',
+        help='record it as a CUDA graph first and time the replay')
     parser.add_argument('--warmup', type=int, default=5)
     parser.add_argument('--repeats', type=int, default=20)
     parser.add_argument('--out', help='JSON file to write')
     args = parser.parse_args()
     if args.repeats < 2:
         parser.error('--repeats must be at least 2, for a median and a spread')
+    if args.cuda_graph and torch.device(args.device).type != 'cuda':
+        parser.error('--cuda-graph needs a CUDA device, but the model runs on '
+                     f'--device {args.device}; leave --cuda-graph out')
     return args
 
 
@@ -66,9 +86,13 @@ def main() -> None:
         args.device,
         DTYPES[args.precision],
         warmup=args.warmup,
-        repeats=args.repeats)
+        repeats=args.repeats,
+        train=args.train,
+        cuda_graph=args.cuda_graph)
     result.update(
         config=args.config,
+        mode='train' if args.train else 'infer',
+        timing='graph' if args.cuda_graph else 'eager',
         card=device_name(args.device),
         batch=args.batch_size,
         resolution=side,

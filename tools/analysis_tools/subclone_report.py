@@ -66,6 +66,8 @@ def main() -> None:
     seed = (cfg.get('randomness') or {}).get('seed') or 0
     torch.manual_seed(seed)
     hook = HOOKS.build(hook_config(cfg, args))
+    # as the runner does
+    cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
     model = MODELS.build(cfg.model)
     _, report = hook.clone(model, cfg, seed)
     print(report.to_table())

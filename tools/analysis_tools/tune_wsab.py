@@ -17,6 +17,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 import transmamba_mm  # noqa: F401  (before torchvision is imported)
+from transmamba_mm.subclone import PRESETS
 from transmamba_mm.utils.atomic_io import atomic_write
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -42,11 +43,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--presets',
         nargs='+',
+        choices=PRESETS,
         default=['safe', 'linear', 'none'],
         help='presets of the subcloning (default: safe linear none)')
     parser.add_argument(
         '--layer-maps',
         nargs='+',
+        choices=('proportional', 'cka'),
         default=['proportional', 'cka'],
         help='layer maps of the distillation (default: proportional cka)')
     parser.add_argument(

@@ -12,5 +12,14 @@ def keep_batch(batch: Any) -> Any:
 
     Returns:
         Any: The same.
+
+    Raises:
+        TypeError: If the dataset has made single samples.
     """
+    if isinstance(batch, list):
+        raise TypeError(
+            'keep_batch is for datasets that make whole batches, such as '
+            'CachedImageFolder, alone or in a ClassBalancedSubset; remove '
+            "`collate_fn` from the dataloader, or take its dataset out of "
+            'other wrappers.')
     return batch

@@ -1,4 +1,5 @@
-"""Export of trained models."""
+"""Export and serving of trained models."""
 from .export import export_onnx
+from .graphed import graphed
 
-__all__ = ['export_onnx']
+__all__ = ['export_onnx', 'graphed']

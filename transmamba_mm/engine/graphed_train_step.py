@@ -6,6 +6,8 @@ from mmengine.optim import OptimWrapper
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
+from transmamba_mm.utils.cuda_graph import capture
+
 #: Name of the logged value that tells whether a step was left out.
 SKIPPED = 'skipped'
 
@@ -115,18 +117,16 @@ class GraphedTrainStep:
         groups = self.optimizer.param_groups
         told = [group['lr'] for group in groups]
         self.optimizer.zero_grad(set_to_none=True)
-        graph = torch.cuda.CUDAGraph()
         for group, lr in zip(groups, self.lr):
             group['lr'] = lr
         try:
-            with torch.cuda.graph(graph):
-                self._step(samples, optim_wrapper)
+            self.graph, _ = capture(
+                lambda: self._step(samples, optim_wrapper), warmup=0)
+        except torch.cuda.OutOfMemoryError:
+            raise
         except RuntimeError as error:
-            # ending the recording fails too, which hides the first error
-            reason = str(error.__context__ or error).strip().splitlines()[0]
             raise RuntimeError(
-                'the training step cannot be recorded as a CUDA graph: '
-                f'{reason}. Often a loss looks at values on the host, as '
+                f'{error}. Often a loss looks at values on the host, as '
                 'LabelSmoothLoss does at hard labels (set '
                 'data_preprocessor.to_onehot=True). Change it, or remove '
                 'CUDAGraphHook from the hooks of the config.') from error
@@ -134,7 +134,6 @@ class GraphedTrainStep:
             self.optimizer.found_inf = None
             for group, lr in zip(groups, told):
                 group['lr'] = lr
-        self.graph = graph
 
     def _step(self, samples: List[DataSample],
               optim_wrapper: OptimWrapper) -> None:

@@ -1,5 +1,7 @@
 """Kernels: selective scan in several orders, and the short convolution."""
+from . import triton_operators  # noqa: F401  (registers the operators)
 from .causal_conv1d import causal_conv1d
+from .direction_conv1d import direction_conv1d
 from .flops import count_convolution_flops, count_scan_flops, record_operations
 from .multi_direction_scan import multi_direction_scan
 from .scan_order import (BIDIRECTIONAL_NAMES, CLIP_SCANS, CROSS_NAMES,
@@ -12,6 +14,7 @@ __all__ = [
     'BIDIRECTIONAL_NAMES', 'CLIP_SCANS', 'CROSS_NAMES', 'SCAN_BACKENDS',
     'SNAKE_NAMES', 'ScanOrders', 'bidirectional_orders', 'causal_conv1d',
     'clip_orders', 'count_convolution_flops', 'count_scan_flops',
-    'cross_orders', 'get_scan_backend', 'multi_direction_scan',
-    'record_operations', 'selective_scan', 'set_scan_backend', 'snake_orders'
+    'cross_orders', 'direction_conv1d', 'get_scan_backend',
+    'multi_direction_scan', 'record_operations', 'selective_scan',
+    'set_scan_backend', 'snake_orders'
 ]

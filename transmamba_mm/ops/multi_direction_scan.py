@@ -5,9 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import triton_scan
 from .flops import note_operation
 from .scan_order import ScanOrders
-from .selective_scan import scan_groups
+from .selective_scan import choose_backend, scan_groups
 
 
 def multi_direction_scan(
@@ -74,6 +75,17 @@ def multi_direction_scan(
     # (batch, M or 1, ., L)
     x, delta, B, C = (
         t.unsqueeze(1) if t.dim() == 3 else t for t in (x, delta, B, C))
+    scale = 1. if merge == 'sum' else 1. / len(orders.names)
+    if choose_backend(x, A.shape[-1], backend) == 'triton':
+        y, _ = triton_scan.scan_directions(
+            x, delta,
+            A.unsqueeze(0) if A.dim() == 2 else A, B, C, _rows(D),
+            _rows(delta_bias), orders.index, params_in_scan_order)
+        merged = triton_scan.merge_directions(y, z, scale, x.dtype)
+        if not record:
+            return merged, None
+        y = y.transpose(0, 1)
+        return merged, (y if z is None else y * F.silu(z)).to(x.dtype)
     x = _Permute.apply(x, orders.index, orders.inverse)
     if not params_in_scan_order:
         delta, B, C = (
@@ -89,9 +101,7 @@ def multi_direction_scan(
         delta_softplus=True,
         backend=backend)
     y = _Permute.apply(y, orders.inverse, orders.index)
-    merged = _sum_directions(y)
-    if merge == 'mean':
-        merged = merged / len(orders.names)
+    merged = _sum_directions(y) * scale
     if z is None:
         return merged, y.transpose(0, 1) if record else None
     gate = F.silu(z)

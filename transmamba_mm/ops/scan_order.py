@@ -4,7 +4,7 @@ Glossary: M directions, L tokens in raster order. ``index[m, t]`` is the
 raster position that direction m visits at step t; ``inverse`` undoes it. The
 tables are built once for each size and device.
 """
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Optional, Sequence, Tuple, Union
 
@@ -27,10 +27,13 @@ class ScanOrders:
         names (Tuple[str, ...]): M direction names.
         index (Tensor): Raster position of each step, (M, L), int64.
         inverse (Tensor): Step of each raster position, (M, L), int64.
+        is_bidirectional (bool): Whether these are raster order and its
+            reverse, which need no table. Defaults to False.
     """
     names: Tuple[str, ...]
     index: Tensor
     inverse: Tensor
+    is_bidirectional: bool = False
 
     @classmethod
     def from_index(cls, names: Sequence[str], index: Tensor) -> 'ScanOrders':
@@ -165,17 +168,20 @@ def _check_sizes(**sizes: int) -> None:
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
 def _moved(orders: ScanOrders, device: torch.device) -> ScanOrders:
-    return ScanOrders(orders.names, orders.index.to(device),
-                      orders.inverse.to(device))
+    return replace(
+        orders,
+        index=orders.index.to(device),
+        inverse=orders.inverse.to(device))
 
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
 def _bidirectional(length: int, device: torch.device) -> ScanOrders:
     forward = torch.arange(length, device=device)
-    return ScanOrders.from_index(BIDIRECTIONAL_NAMES,
-                                 torch.stack([forward,
-                                              forward.flip(0)]))
+    index = torch.stack([forward, forward.flip(0)])
+    return replace(
+        ScanOrders.from_index(BIDIRECTIONAL_NAMES, index),
+        is_bidirectional=True)
 
 
 @lru_cache(maxsize=64)

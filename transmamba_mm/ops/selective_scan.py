@@ -7,12 +7,17 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
-from . import chunked, mamba_ssm, reference
+from . import chunked, mamba_ssm, reference, triton_scan
 
 #: Environment variable that forces a back end.
 ENVIRONMENT_VARIABLE = 'TRANSMAMBA_SCAN_BACKEND'
 BACKENDS = dict(
-    mamba_ssm=mamba_ssm.scan, chunked=chunked.scan, reference=reference.scan)
+    triton=triton_scan.scan,
+    mamba_ssm=mamba_ssm.scan,
+    chunked=chunked.scan,
+    reference=reference.scan)
+#: Back ends of a card, and why they cannot run.
+_ON_CARD = dict(mamba_ssm=mamba_ssm.why_not, triton=triton_scan.why_not)
 _forced: Optional[str] = None
 
 
@@ -50,7 +55,8 @@ def selective_scan(
             is the identity above 20, as in mamba-ssm. Defaults to False.
         return_last_state (bool): Whether the last state is returned too; no
             gradient flows through it. Defaults to False.
-        backend (str, optional): 'mamba_ssm', 'chunked' or 'reference'; None
+        backend (str, optional): 'triton', 'mamba_ssm', 'chunked' or
+            'reference'; None
             takes the best for the device. What :func:`set_scan_backend` or
             the environment forces comes first. Defaults to None.
 
@@ -133,9 +139,7 @@ def scan_groups(u: Tensor,
         A = A.expand(groups, -1, -1)
         if delta_bias is not None:
             delta_bias = delta_bias.expand(groups, -1)
-    name = _choose(u, A.shape[-1], backend)
-    if not torch.compiler.is_compiling():
-        _report(name, u.device.type)
+    name = choose_backend(u, A.shape[-1], backend)
     return BACKENDS[name](u, delta, A, B, C, D, z, delta_bias, delta_softplus)
 
 
@@ -143,9 +147,10 @@ def set_scan_backend(name: Optional[str]) -> Optional[str]:
     """Force a back end for the whole process, whatever a call asks for.
 
     Args:
-        name (str, optional): 'mamba_ssm', 'chunked' or 'reference'; None
-            goes back to the environment variable TRANSMAMBA_SCAN_BACKEND or,
-            if that is not set, to the choice by device.
+        name (str, optional): 'triton', 'mamba_ssm', 'chunked' or
+            'reference'; None goes back to the environment variable
+            TRANSMAMBA_SCAN_BACKEND or, if that is not set, to the choice by
+            device.
 
     Returns:
         str, optional: What was forced before by this function.
@@ -193,25 +198,42 @@ def _get_forced() -> Optional[str]:
 
 
 def _best(device: torch.device, dtype: torch.dtype, d_state: int = 1) -> str:
-    # asked on the device type first, so that a CPU run probes nothing
+    # asked on the device type first, so that a CPU run probes nothing; the
+    # Triton kernels are only taken when they are asked for
     return ('chunked'
             if mamba_ssm.why_not(device, dtype, d_state) else 'mamba_ssm')
 
 
-def _choose(u: Tensor, d_state: int, backend: Optional[str]) -> str:
-    """Name the back end of one call; an unusable forced one is an error."""
+def choose_backend(u: Tensor, d_state: int, backend: Optional[str]) -> str:
+    """Name the back end of one call, and log it once.
+
+    Args:
+        u (Tensor): Input of the scan.
+        d_state (int): State size N.
+        backend (str, optional): As :func:`selective_scan`.
+
+    Returns:
+        str: Name of the back end.
+
+    Raises:
+        ValueError: If a name is unknown.
+        RuntimeError: If the forced back end cannot run these inputs.
+    """
     if backend is not None:
         _check_backend(backend, 'the argument `backend`')
     name = _get_forced() or backend
     if name is None:
-        return _best(u.device, u.dtype, d_state)
-    if name == 'mamba_ssm':
-        reason = mamba_ssm.why_not(u.device, u.dtype, d_state)
+        name = _best(u.device, u.dtype, d_state)
+    elif name in _ON_CARD and not (name == 'triton'
+                                   and triton_scan.is_interpreted()):
+        reason = _ON_CARD[name](u.device, u.dtype, d_state)
         if reason:
             raise RuntimeError(
-                f"The scan back end 'mamba_ssm' is forced, but {reason}. "
+                f"The scan back end '{name}' is forced, but {reason}. "
                 "Force 'chunked' or none by set_scan_backend or "
                 f'{ENVIRONMENT_VARIABLE}.')
+    if not torch.compiler.is_compiling():
+        _report(name, u.device.type)
     return name
 
 

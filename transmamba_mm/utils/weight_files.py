@@ -281,8 +281,8 @@ def _open_file(path: str) -> Part:
         raise ValueError(
             f"'{path}' is a TorchScript archive, as OpenAI's CLIP files are; "
             'loading it can run code. If you trust its author, save its '
-            'weights once with torch.save(torch.jit.load(path).state_dict(), '
-            'new_path), and give that file.') from error
+            "weights once with torch.save(torch.jit.load(path, map_location='"
+            "cpu').state_dict(), new_path), and give that file.") from error
     return _Tensors(unwrap_state_dict(content))
 
 

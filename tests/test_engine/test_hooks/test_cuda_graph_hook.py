@@ -84,6 +84,34 @@ def test_what_a_graph_cannot_hold_is_refused(tmp_path, change, message):
         GraphedTrainStep(model, wrapper)
 
 
+def test_features_from_the_disk_cannot_be_recorded(tmp_path):
+    torch.save(MODELS.build(vit_cfg()).state_dict(), tmp_path / 'teacher.pth')
+    teacher = dict(
+        type='transmamba_mm.CachedTeacher',
+        cache_dir=str(tmp_path / 'features'),
+        teacher=dict(
+            type='transmamba_mm.MMPretrainTeacher',
+            config=vit_cfg(),
+            checkpoint=str(tmp_path / 'teacher.pth')))
+    loader = dict(
+        batch_size=8,
+        dataset=dict(
+            type='transmamba_mm.FixedAugmentation',
+            dataset=dict(type='ToyDataset')),
+        sampler=dict(type='DefaultSampler', shuffle=True))
+    hook = dict(
+        type='transmamba_mm.BidirectionalDistillHook',
+        teacher=teacher,
+        stages=[dict(kind='distillation', epochs=1),
+                dict(kind='finetune')])
+    train(
+        tmp_path / 'run', [GRAPH, hook],
+        student_cfg(distiller={}),
+        train_dataloader=loader)
+    log = next((tmp_path / 'run').rglob('*.log')).read_text()
+    assert 'no graph with features from the disk (CachedTeacher)' in log
+
+
 def test_warmup_must_be_positive():
     with pytest.raises(ValueError, match='CUDAGraphHook.warmup=0'):
         CUDAGraphHook(warmup=0)

@@ -1,12 +1,13 @@
 """Further sources of a subcloning: activations, and a Mamba checkpoint."""
 import json
+import random
 
 import pytest
 import torch
 from mmpretrain.registry import HOOKS, MODELS
 
 from tests.test_subclone.test_ssm import mamba
-from tests.toy import make_runner, student_cfg, vit_cfg
+from tests.toy import ToyDataset, make_runner, student_cfg, vit_cfg
 from transmamba_mm.engine import WeightSubcloneHook
 from transmamba_mm.subclone import activation_scores, read_teacher
 from transmamba_mm.utils.training_batches import training_batches
@@ -84,6 +85,23 @@ def test_scoring_leaves_the_training_as_it_is(tmp_path, teacher_file):
     assert len(list(training_batches(runner.model, cfg, 9))) == 2
     assert torch.equal(torch.get_rng_state(), state)
     assert isinstance(runner._train_dataloader, dict)
+
+
+def test_scores_are_the_same_each_time(tmp_path, monkeypatch):
+    """So that the dry run shows what the training does."""
+
+    def add_noise(self, idx, plain=ToyDataset.prepare_data):
+        sample = plain(self, idx)
+        sample['inputs'] = sample['inputs'] // 2 + random.randint(0, 9)
+        return sample
+
+    monkeypatch.setattr(ToyDataset, 'prepare_data', add_noise)
+    runner = make_runner(tmp_path / 'run', student_cfg())
+    cfg = runner.cfg.train_dataloader
+    first = list(training_batches(runner.model, cfg, 2))
+    random.seed(7)
+    again = list(training_batches(runner.model, cfg, 2))
+    assert all(torch.equal(a, b) for a, b in zip(first, again))
 
 
 def test_the_teacher_of_the_distillation_is_found(tmp_path, teacher_file):

@@ -57,7 +57,7 @@ MODELS = {
     'siglip vision': (siglip, 'vision'),
     'clip text': (clip, 'text'),
     'llama': (lambda: hf.LlamaForCausalLM(hf.LlamaConfig(**LLAMA)), None),
-    'llava language': (llava, 'language'),
+    'llava language': (llava, 'text'),
     'llava vision': (llava, 'vision'),
     'bert': (lambda: hf.BertModel(hf.BertConfig(**TEXT)), None),
 }
@@ -87,7 +87,7 @@ def save(kind, folder, dtype=None):
         return model
     inner = model if hasattr(model, 'vision_tower') else model.model
     return getattr(inner,
-                   'language_model' if tower == 'language' else 'vision_tower')
+                   'language_model' if tower == 'text' else 'vision_tower')
 
 
 def write_processor(folder, **content):

@@ -139,6 +139,15 @@ def test_batch_augmentation_is_refused(build):
         model.attach_teacher(build())
 
 
+def test_augmentation_on_the_device_is_refused(build):
+    student = student_cfg(distiller={})
+    student['data_preprocessor']['type'] = \
+        'transmamba_mm.AugmentingDataPreprocessor'
+    model = MODELS.build(student)
+    with pytest.raises(ValueError, match='AugmentingDataPreprocessor'):
+        model.attach_teacher(build())
+
+
 def test_limit(build, images, tmp_path, monkeypatch):
     lines = []
     monkeypatch.setattr(

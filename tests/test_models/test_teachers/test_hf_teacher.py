@@ -176,9 +176,9 @@ def edit_config(folder, **changes):
 
 MISFITS = [
     (dict(num_hidden_layers=5), 'tensors missing'),
-    (dict(hidden_size=64), 'mismatch'),
+    (dict(hidden_size=64), 'mismatch|do not fit'),
     (dict(id2label={i: i
-                    for i in range(7)}), 'mismatch'),
+                    for i in range(7)}), 'mismatch|do not fit'),
     (dict(quantization_config=dict(quant_method='gptq', bits=4)),
      r'quantised weights \(gptq\)'),
     (dict(model_type='new_thing',
@@ -206,13 +206,61 @@ def test_towers_are_named(tmp_path):
     save('llava vision', tmp_path / 'llava')
     save('vit', tmp_path / 'vit')
     save('clip vision', tmp_path / 'clip')
-    with pytest.raises(ValueError, match="'language', 'vision'"):
+    with pytest.raises(ValueError, match="'text', 'vision'"):
         HFTeacher(str(tmp_path / 'llava'))
     with pytest.raises(ValueError, match='leave `tower` out'):
         HFTeacher(str(tmp_path / 'vit'), tower='vision')
     with pytest.raises(ValueError, match="'vision', 'text'"):
-        HFTeacher(str(tmp_path / 'clip'), tower='language')
+        HFTeacher(str(tmp_path / 'clip'), tower='projector')
     assert not HFTeacher(str(tmp_path / 'clip')).takes_text
+    other = HFTeacher(str(tmp_path / 'llava'), tower='language')
+    assert other.takes_text, 'another word for the text tower'
+
+
+def test_images_for_a_teacher_of_texts(tmp_path):
+    save('clip text', tmp_path)
+    teacher = HFTeacher(str(tmp_path), tower='text')
+    with pytest.raises(ValueError, match="reads texts.*tower='vision'"):
+        teacher.record(torch.zeros(1, 3, 16, 16), [teacher.head_name])
+
+
+def test_more_weights_than_the_config_has_layers(tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr('transmamba_mm.models.teachers.hf_loading.print_log',
+                        lambda text, **kwargs: lines.append(text))
+    for kind, tower in (('vit', None), ('clip vision', 'vision'), ('bert',
+                                                                   None)):
+        save(kind, tmp_path / kind)
+        HFTeacher(str(tmp_path / kind), tower=tower)
+        assert not lines
+        depth = HFTeacher(str(tmp_path / kind), tower=tower).depth
+        path = tmp_path / kind / 'config.json'
+        name = '"num_hidden_layers": '
+        path.write_text(path.read_text().replace(f'{name}{depth}',
+                                                 f'{name}{depth - 1}'))
+        HFTeacher(str(tmp_path / kind), tower=tower)
+        assert '16 tensors' in lines[0] and 'layer' in lines[0]
+        lines.clear()
+
+
+def test_misfits_are_named_in_short(tmp_path):
+    save('vit', tmp_path)
+    edit_config(tmp_path, hidden_size=64)
+    with pytest.raises(ValueError) as info:
+        HFTeacher(str(tmp_path))
+    assert len(str(info.value)) < 800
+
+
+def test_eight_bits_are_named(tmp_path):
+    from safetensors.torch import load_file, save_file
+    save('vit', tmp_path)
+    path = tmp_path / 'model.safetensors'
+    state = load_file(path)
+    name = next(k for k in state if k.endswith('query.weight'))
+    state[name] = state[name].to(torch.int8)
+    save_file(state, path, metadata=dict(format='pt'))
+    with pytest.raises(ValueError, match=r'quantised: .*query.weight \(I8\)'):
+        HFTeacher(str(tmp_path))
 
 
 def test_paths_that_lead_nowhere(tmp_path, monkeypatch):
@@ -250,12 +298,13 @@ def test_line_for_the_log(tmp_path):
             'ViTForImageClassification of width 48 and 3 layers in bfloat16')
 
 
-@pytest.mark.parametrize('tower', ['vision', 'language'])
+@pytest.mark.parametrize('tower', ['vision', 'text'])
 @pytest.mark.parametrize('prefix', ['', 'model.'])
 def test_only_the_tower_of_a_llava_is_read(tower, prefix, tmp_path,
                                            monkeypatch):
     from transmamba_mm.models.teachers import hf_loading
-    own = save(f'llava {tower}', tmp_path)
+    kind = 'language' if tower == 'text' else tower
+    own = save(f'llava {kind}', tmp_path)
     if prefix:  # the names of later versions
         from safetensors.torch import load_file, save_file
         path = tmp_path / 'model.safetensors'
@@ -276,11 +325,11 @@ def test_only_the_tower_of_a_llava_is_read(tower, prefix, tmp_path,
     teacher = HFTeacher(str(tmp_path), tower=tower)
     # later versions keep the head of the tower elsewhere
     assert 0 <= len(read) - len(own.state_dict()) <= 1
-    inputs = text() if tower == 'language' else torch.randn(2, 3, 16, 16)
-    kwargs = inputs if tower == 'language' else dict(pixel_values=inputs)
+    inputs = text() if tower == 'text' else torch.randn(2, 3, 16, 16)
+    kwargs = inputs if tower == 'text' else dict(pixel_values=inputs)
     last = teacher.record(inputs, [teacher.final_norm_name])
     told = own(**kwargs, output_hidden_states=True).hidden_states[-1]
-    if tower == 'language':
+    if tower == 'text':
         torch.testing.assert_close(last[teacher.final_norm_name], told)
     else:
         torch.testing.assert_close(recorded(teacher, inputs)[-1], told)
@@ -290,5 +339,5 @@ def test_damaged_weights(tmp_path):
     save('vit', tmp_path)
     with open(tmp_path / 'model.safetensors', 'r+b') as file:
         file.truncate(1000)
-    with pytest.raises(ValueError, match='cannot be loaded'):
+    with pytest.raises(ValueError, match='truncated.*`pretrained`'):
         HFTeacher(str(tmp_path))

@@ -192,6 +192,25 @@ def test_safetensors_with_one_tower_alone(folder, tmp_path):
         OpenCLIPTeacher(str(folder), str(path), tower='text')
 
 
+def test_no_word_of_random_weights(folder, caplog):
+    make(folder)
+    caplog.clear()
+    OpenCLIPTeacher(str(folder))
+    assert 'random' not in caplog.text
+
+
+def test_folder_with_the_weights_of_two_libraries(folder):
+    """Many folders hold Hugging Face's files too."""
+    own = make(folder)
+    state = {f'vision_model.{k}': v for k, v in own.state_dict().items()}
+    torch.save(state, folder / 'model.bin')
+    (folder / 'open_clip_model.pth').rename(folder / 'open_clip_model.pt')
+    images = torch.randn(2, 3, 16, 16)
+    teacher = OpenCLIPTeacher(str(folder), tower='visual')
+    torch.testing.assert_close(
+        recorded(teacher, images)[1], own.encode_image(images))
+
+
 def test_low_precision(folder):
     make(folder)
     images = torch.randn(2, 3, 16, 16)
@@ -231,8 +250,8 @@ def test_refusals(folder, tmp_path):
         OpenCLIPTeacher('ViT-B-17', 'openai')
     with pytest.raises(FileNotFoundError, match="neither.*'openai'"):
         OpenCLIPTeacher('ViT-B-32', 'nowhere.pt')
-    with pytest.raises(ValueError, match="must be 'visual' or 'text'"):
-        OpenCLIPTeacher(str(folder), tower='vision')
+    with pytest.raises(ValueError, match="must be 'vision' or 'text'"):
+        OpenCLIPTeacher(str(folder), tower='projector')
     with pytest.raises(FileNotFoundError, match='open_clip_config.json'):
         OpenCLIPTeacher(str(tmp_path))
     with pytest.raises(ValueError, match='needs `pretrained`'):

@@ -62,6 +62,22 @@ def test_features_are_those_of_the_library(name, ending, tmp_path):
         (48, 3, 4)
 
 
+def test_folders_and_damaged_files(tmp_path):
+    name = 'vit_small_patch16_224'
+    own = make(name)
+    path = tmp_path / 'model.safetensors'
+    save_file(own.state_dict(), path)
+    (tmp_path / 'config.json').write_text('{}')
+    teacher = MMPretrainTeacher(classifier(name), str(tmp_path))
+    images = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(
+        teacher.record(images, [teacher.head_name])[teacher.head_name],
+        own(images))
+    path.write_bytes(path.read_bytes()[:999])
+    with pytest.raises(ValueError, match='truncated.*`checkpoint`'):
+        MMPretrainTeacher(classifier(name), str(path))
+
+
 def test_backbone_in_a_classifier(tmp_path):
     name = 'vit_small_patch16_224'
     cfg = dict(
@@ -120,6 +136,8 @@ def test_images_of_another_size(weights, kwargs, told, grid):
 
 
 def test_refusals(weights):
+    with pytest.raises(ValueError, match="no model 'vit_smal.*vit_small_pat"):
+        MMPretrainTeacher(classifier('vit_smal_patch16_224'), weights[1])
     with pytest.raises(ValueError, match='ResNet cannot teach.*deit_small'):
         MMPretrainTeacher(
             dict(type='TimmClassifier', model_name='resnet18'), weights[1])

@@ -54,6 +54,26 @@ def test_vit(build, distilled):
 
 
 @torch.no_grad()
+def test_dinov2_of_hugging_face(tmp_path):
+    import transformers
+    model = loud(
+        transformers.Dinov2Model(
+            transformers.Dinov2Config(
+                hidden_size=32,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                mlp_ratio=2,
+                image_size=16,
+                patch_size=4)))
+    model.save_pretrained(tmp_path)
+    run = Forward(read_teacher(tmp_path), heads=None)
+    assert 'layers.1.scale2' in run.state
+    close(
+        run.norm(run.image(images()), 'final_norm'),
+        model(images()).last_hidden_state)
+
+
+@torch.no_grad()
 def test_timm_with_layer_scale():
     import timm
     model = loud(

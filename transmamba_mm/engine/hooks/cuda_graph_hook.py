@@ -1,4 +1,5 @@
 import logging
+from typing import Optional
 
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
@@ -14,9 +15,10 @@ class CUDAGraphHook(Hook):
     """Run the training step as one CUDA graph.
 
     Needs one process, a fused optimizer and bfloat16 or float32. On a machine
-    without CUDA, and with several processes, training goes on op by op and
-    the log says so. Batches of another size than the first, and steps while
-    the distillation is warming up, are run op by op too.
+    without CUDA, with several processes, and with a ``CachedTeacher``,
+    training goes on op by op and the log says so. Batches of another size
+    than the first, and steps while the distillation is warming up, are run op
+    by op too.
 
     Args:
         warmup (int): Steps that are run op by op before a graph is made.
@@ -46,10 +48,8 @@ class CUDAGraphHook(Hook):
         Args:
             runner (Runner): The runner.
         """
-        device = next(runner.model.parameters()).device
-        if device.type != 'cuda' or get_world_size() > 1:
-            reason = ('several processes'
-                      if device.type == 'cuda' else f'the device {device}')
+        reason = _obstacle(runner)
+        if reason is not None:
             print_log(
                 f'CUDAGraphHook: no graph with {reason}, training goes on op '
                 'by op',
@@ -67,3 +67,14 @@ class CUDAGraphHook(Hook):
             runner (Runner): The runner.
         """
         vars(runner.model).pop('train_step', None)
+
+
+def _obstacle(runner: Runner) -> Optional[str]:
+    """Say why there can be no graph, None if there can."""
+    teachers = [getattr(hook, 'teacher', None) for hook in runner.hooks]
+    if any(getattr(teacher, 'uses_host', False) for teacher in teachers):
+        return 'features from the disk (CachedTeacher)'
+    if get_world_size() > 1:
+        return 'several processes'
+    device = next(runner.model.parameters()).device
+    return None if device.type == 'cuda' else f'the device {device}'

@@ -34,7 +34,8 @@ class WeightSubcloneHook(Hook):
     Args:
         checkpoint (str): The teacher's weights: file, folder or URL of a
             Transformer of MMPretrain, timm, official DeiT, Hugging Face (ViT,
-            DeiT, CLIP, BERT, LLaMA, LLaVA), open_clip or OpenAI's CLIP.
+            DeiT, DINOv2, CLIP, BERT, LLaMA, LLaVA), open_clip or OpenAI's
+            CLIP.
         plan (str | dict | Sequence[dict]): Preset 'safe', 'linear' or 'none',
             a dict of :class:`~transmamba_mm.subclone.SubclonePlan`'s
             arguments, or a list of rules alone. 'qkv_to_ssm' is a further

@@ -1,10 +1,10 @@
-from typing import Optional, Tuple
+from typing import List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 
-from transmamba_mm.ops import (ScanOrders, bidirectional_orders, causal_conv1d,
-                               multi_direction_scan)
+from transmamba_mm.ops import (ScanOrders, bidirectional_orders,
+                               direction_conv1d, multi_direction_scan)
 from .mamba_mixer import MambaMixer, init_state_matrix, init_step_size
 
 
@@ -68,11 +68,23 @@ class BidirectionalMixer(MambaMixer):
         Returns:
             Tuple[Tensor, Optional[Tensor]]: As :meth:`scan`.
         """
-        forward = self._direction_inputs(inner, '', orders)
-        backward = self._direction_inputs(inner, '_b', orders)
-        # x and delta (B, 2, E, L); b and c (B, 2, N, L)
-        x, delta, b, c = (
-            torch.stack(pair, dim=1) for pair in zip(forward, backward))
+        kernels, shift = self._both('conv1d', 'weight', 'bias')
+        x = direction_conv1d(
+            inner,
+            kernels.squeeze(2),
+            shift,
+            orders=orders,
+            backend=self.scan_backend)
+        x_proj, = self._both('x_proj', 'weight')
+        dt_proj, dt_bias = self._both('dt_proj', 'weight', 'bias')
+        # one product for both directions, (2, B L, .)
+        params = x.permute(1, 0, 3, 2).flatten(1, 2) @ x_proj.transpose(1, 2)
+        dt, b, c = params.split([self.dt_rank, self.d_state, self.d_state],
+                                dim=-1)
+        # the scan adds the bias of dt_proj
+        delta = dt @ dt_proj.transpose(1, 2)
+        delta, b, c = (t.unflatten(1, (inner.shape[0], -1)).permute(1, 0, 3, 2)
+                       for t in (delta, b, c))  # (B, 2, ., L)
         return multi_direction_scan(
             x,
             delta,
@@ -82,36 +94,14 @@ class BidirectionalMixer(MambaMixer):
             torch.stack([self.D, self.D_b]).float(),
             orders=orders,
             z=gate,
-            delta_bias=torch.stack([self.dt_proj.bias,
-                                    self.dt_proj_b.bias]).float(),
+            delta_bias=dt_bias.float(),
             merge=self.merge,
             record=record,
             backend=self.scan_backend)
 
-    def convolve(self, inner: Tensor, suffix: str,
-                 orders: ScanOrders) -> Tensor:
-        """Apply a direction's causal convolution along its scan.
-
-        Args:
-            inner (Tensor): Inner stream (B, E, L), raster order.
-            suffix (str): '' for the forward scan, '_b' for the backward.
-            orders (ScanOrders): The order of each direction.
-
-        Returns:
-            Tensor: Shape (B, E, L), raster order.
-        """
-        conv = getattr(self, 'conv1d' + suffix)
-        return causal_conv1d(
-            inner, conv.weight.squeeze(1), conv.bias, reverse=suffix == '_b')
-
-    def _direction_inputs(self, inner: Tensor, suffix: str,
-                          orders: ScanOrders) -> Tuple[Tensor, ...]:
-        """Return x, raw delta (B, E, L), B and C (B, N, L) in raster order."""
-        x_proj = getattr(self, 'x_proj' + suffix)
-        dt_proj = getattr(self, 'dt_proj' + suffix)
-        x = self.convolve(inner, suffix, orders)
-        dt, b, c = x_proj(x.transpose(1, 2)).split(
-            [self.dt_rank, self.d_state, self.d_state], dim=-1)
-        # the scan adds the bias of dt_proj
-        delta = nn.functional.linear(dt, dt_proj.weight)
-        return (x, *(t.transpose(1, 2) for t in (delta, b, c)))
+    def _both(self, name: str, *params: str) -> List[Tensor]:
+        """Stack a layer's parameters of both directions, forward first."""
+        pair = getattr(self, name), getattr(self, name + '_b')
+        return [
+            torch.stack([getattr(layer, p) for layer in pair]) for p in params
+        ]

@@ -3,8 +3,7 @@ from typing import Optional, Tuple
 
 from torch import Tensor
 
-from transmamba_mm.ops import (CLIP_SCANS, ScanOrders, causal_conv1d,
-                               clip_orders)
+from transmamba_mm.ops import CLIP_SCANS, clip_orders
 from .bidirectional_mixer import BidirectionalMixer
 
 
@@ -43,14 +42,3 @@ class ClipMixer(BidirectionalMixer):
         orders = clip_orders(frames, patches // frames, self.scan_type,
                              inner.shape[-1] - patches, inner.device)
         return self.scan_in_orders(inner, gate, orders, record)
-
-    def convolve(self, inner: Tensor, suffix: str,
-                 orders: ScanOrders) -> Tensor:
-        """See :meth:`BidirectionalMixer.convolve`."""
-        if self.scan_type == 'spatial-first':
-            return super().convolve(inner, suffix, orders)
-        direction = int(suffix == '_b')
-        conv = getattr(self, 'conv1d' + suffix)
-        x = causal_conv1d(inner[..., orders.index[direction]],
-                          conv.weight.squeeze(1), conv.bias)
-        return x[..., orders.inverse[direction]]

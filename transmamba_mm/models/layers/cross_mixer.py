@@ -69,11 +69,15 @@ class CrossMixer(MambaMixer):
         x = F.silu(self.conv2d(inner.reshape(batch, e, *grid))).flatten(2)
         # a linear layer does not mind the order of the tokens
         params = F.linear(x.transpose(1, 2), self.x_proj_weight.flatten(0, 1))
-        params = params.unflatten(2, (m, -1)).permute(0, 2, 3, 1)
-        dt, b, c = params.split([r, n, n], dim=2)  # (B, M, ., L)
+        params = params.unflatten(2, (m, -1)).permute(2, 0, 1, 3)
+        dt, b, c = params.split([r, n, n], dim=3)  # (M, B, L, .)
+        # one product for all directions, channels next to each other
+        delta = dt.flatten(1, 2) @ self.dt_projs_weight.transpose(1, 2)
+        delta = delta.unflatten(1, (batch, -1))
+        delta, b, c = (t.permute(1, 0, 3, 2) for t in (delta, b, c))
         merged, directions = multi_direction_scan(
             x,
-            self.dt_projs_weight @ dt,
+            delta,
             -self.A_logs.float().exp().view(m, e, n),
             b,
             c,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from transmamba_mm.registry import MODELS
 from transmamba_mm.utils.atomic_io import atomic_write
+from ..data_preprocessors import AugmentingDataPreprocessor
 from ..layers.token_layout import TokenLayout
 from .feature_store import Features, FeatureStore
 from .fingerprint import image_marks, same_marks, teacher_fingerprint
@@ -59,6 +60,8 @@ class CachedTeacher(FrozenTeacher):
         ...         pretrained='checkpoints/deit-small-patch16-224'))
     """
 
+    uses_host = True
+
     def __init__(self,
                  teacher: dict,
                  cache_dir: str,
@@ -76,7 +79,8 @@ class CachedTeacher(FrozenTeacher):
         self.interpolates = inner.interpolates
         self.cache_dir = osp.expanduser(cache_dir)
         self.max_bytes = None if max_gb is None else max_gb * _GB
-        self.storage = as_dtype(storage) or torch.float32
+        self.storage = as_dtype(storage,
+                                'CachedTeacher.storage') or torch.float32
         self._stores: Dict[tuple, FeatureStore] = {}
         self._told: set = set()
         self._full = False
@@ -123,14 +127,21 @@ class CachedTeacher(FrozenTeacher):
         self.teacher.match_inputs(mean, std, to_rgb)
 
     def check_student(self, preprocessor: nn.Module) -> None:
-        """Refuse batch augmentations, which make new images each time.
+        """Refuse augmentations of batches: they make new images each time.
 
         Args:
             preprocessor (nn.Module): The student's data preprocessor.
 
         Raises:
-            ValueError: If there is a batch augmentation.
+            ValueError: If there is one.
         """
+        if isinstance(preprocessor, AugmentingDataPreprocessor):
+            raise ValueError(
+                'CachedTeacher cannot keep the features of images that '
+                'AugmentingDataPreprocessor augments anew each time: let the '
+                '`pipeline` of the dataset augment them inside of '
+                'FixedAugmentation, or use the teacher without '
+                'CachedTeacher.')
         if getattr(preprocessor, 'batch_augments', None) is not None:
             raise ValueError(
                 'CachedTeacher cannot keep the features of images that a '

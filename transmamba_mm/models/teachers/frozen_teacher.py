@@ -53,6 +53,8 @@ class FrozenTeacher(nn.Module):
     interpolates = True
     #: Whether the model takes token numbers and no images.
     takes_text = False
+    #: Whether features come from the host, which no CUDA graph can record.
+    uses_host = False
 
     def __init__(self,
                  model: nn.Module,
@@ -187,9 +189,18 @@ class FrozenTeacher(nn.Module):
         Returns:
             Dict[str, Tensor]: Path to output; tokens stand as
             :meth:`record_layout` says.
+
+        Raises:
+            ValueError: If a teacher of texts is shown images.
         """
         if isinstance(inputs, dict):
             return self._record_tokens(inputs, names)
+        if self.takes_text:
+            raise ValueError(
+                f'{type(self.model).__name__} reads texts, and the student '
+                "sees images: set tower='vision' in the `teacher` of "
+                'BidirectionalDistillHook in custom_hooks, or take a teacher '
+                'of images.')
         num_frames = None
         if inputs.dim() == 5 and not self.takes_clips:
             num_frames = inputs.shape[2]

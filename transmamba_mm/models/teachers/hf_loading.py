@@ -1,6 +1,7 @@
 """Load a network of the Transformers library, from a folder or by name."""
 import difflib
 import inspect
+import logging
 import os
 import os.path as osp
 import pickle
@@ -11,15 +12,17 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from .teacher_inputs import refuse_non_finite
+from transmamba_mm.utils.towers import tower_name
+from transmamba_mm.utils.weight_files import WeightFile
+from .teacher_weights import (WHERE, open_teacher_weights, quantised_error,
+                              refuse_non_finite)
 
-WHERE = 'the `teacher` of BidirectionalDistillHook in custom_hooks'
 #: Towers of the composite models, the one taken by default first; LLaVA has
 #: no default.
 TOWERS: Dict[str, Tuple[str, ...]] = {
     'clip': ('vision', 'text'),
     'siglip': ('vision', 'text'),
-    'llava': ('language', 'vision'),
+    'llava': ('text', 'vision'),
 }
 #: Architectures whose head gives logits; of any other, the bare network is
 #: taken.
@@ -63,13 +66,13 @@ def load_hf_model(pretrained: str,
         trust_remote_code=False,
         **local)
     _check_config(config, pretrained)
+    weights = _open_folder(pretrained)
     tower = pick_tower(config.model_type, tower)
     source: Optional[str] = pretrained
-    state = read_tower(pretrained, tower) if \
-        config.model_type == 'llava' and osp.isdir(pretrained) else None
+    state = read_tower(weights, tower) if \
+        config.model_type == 'llava' and weights is not None else None
     if state:  # the tower alone, since a whole LLaVA is large
-        name = 'text' if tower == 'language' else 'vision'
-        source, config = None, getattr(config, f'{name}_config')
+        source, config = None, getattr(config, f'{tower}_config')
         local = dict(config=config, state_dict=state)
     build, arguments = _builder(transformers, config, tower)
     model, info = _guard(
@@ -82,6 +85,7 @@ def load_hf_model(pretrained: str,
         **arguments,
         **local)
     _check_missing(model, info['missing_keys'], pretrained)
+    _tell_surplus(info['unexpected_keys'], tower, pretrained)
     if config.model_type == 'llava':
         model = _llava_tower(model, tower)
     refuse_non_finite(model, pretrained)
@@ -138,7 +142,7 @@ def pick_tower(model_type: str, tower: Optional[str]) -> Optional[str]:
     Raises:
         ValueError: If the model has no such tower, or must be told one.
     """
-    allowed = TOWERS.get(model_type)
+    allowed, tower = TOWERS.get(model_type), tower_name(tower)
     if allowed is None:
         if tower is not None:
             raise ValueError(
@@ -153,27 +157,19 @@ def pick_tower(model_type: str, tower: Optional[str]) -> Optional[str]:
     return tower
 
 
-def read_tower(folder: str, tower: str) -> Dict[str, Tensor]:
+def read_tower(weights: WeightFile, tower: str) -> Dict[str, Tensor]:
     """Read the weights of one tower of a LLaVA, and leave the rest unread.
 
     Args:
-        folder (str): Folder with '.safetensors' files.
-        tower (str): 'language' or 'vision'.
+        weights (WeightFile): The weights of the whole.
+        tower (str): 'text' or 'vision'.
 
     Returns:
         Dict[str, Tensor]: Weights under the names of the tower alone; empty
-        if there are no such files.
+        if there are none.
     """
-    found: Dict[str, Tensor] = {}
-    for name in sorted(os.listdir(folder)):
-        if not name.endswith('.safetensors'):
-            continue
-        from safetensors import safe_open
-        with safe_open(osp.join(folder, name), 'pt') as file:
-            for key in file.keys():
-                inner = _tower_key(key, tower)
-                if inner is not None:
-                    found[inner] = file.get_tensor(key)
+    names = {_tower_key(key, tower): key for key in weights}
+    found = {name: weights[key] for name, key in names.items() if name}
     if 'embeddings.class_embedding' in found and _is_old():
         # version 5 writes the names without this part, and reads both
         found = {f'vision_model.{k}': v for k, v in found.items()}
@@ -223,6 +219,21 @@ def _check_folder(pretrained: str) -> None:
             (f", perhaps to one of {near} in '{parent}'." if near else '.'))
 
 
+def _open_folder(pretrained: str) -> Optional[WeightFile]:
+    """Open the weights of a folder, None of a name on the hub."""
+    if not osp.isdir(pretrained):
+        return None
+    weights = open_teacher_weights(pretrained, f'`pretrained` in {WHERE}')
+    small = ('I8', 'U8', 'F8', 'torch.float8')
+    odd = [
+        f'{key} ({weights.dtype(key)})' for key in weights
+        if weights.dtype(key).startswith(small)
+    ]
+    if odd:
+        raise quantised_error(odd, pretrained)
+    return weights
+
+
 def _guard(pretrained: str, load: Any, source: Optional[str], **kwargs) -> Any:
     """Call a loader of the library, and explain what goes wrong."""
     try:
@@ -239,6 +250,12 @@ def _guard(pretrained: str, load: Any, source: Optional[str], **kwargs) -> Any:
             f'config.json and weights. Change `pretrained` in {WHERE}.'
         ) from error
     except Exception as error:  # each version of the library has its own
+        wrong = re.findall(r'size mismatch for (.*)', str(error))
+        if wrong:
+            raise ValueError(
+                f"The weights of '{pretrained}' do not fit its config.json: "
+                f'{len(wrong)} tensors of another shape, such as {wrong[0]} '
+                f'Change `pretrained` in {WHERE}.') from error
         raise ValueError(
             f"The model '{pretrained}' cannot be loaded: {error} Code that "
             'comes with a model is never run; if it needs such code, or a '
@@ -270,6 +287,22 @@ def _check_missing(model: nn.Module, names: Iterable[str],
             f'{missing[:4]}. Change `pretrained` in {WHERE}.')
 
 
+def _tell_surplus(names: Iterable[str], tower: Optional[str],
+                  pretrained: str) -> None:
+    """Log what of the file is not used, but for poolers and other towers."""
+    surplus = sorted(
+        name for name in names
+        if 'position_ids' not in name and 'pooler.' not in name and (
+            tower is None or name.startswith(f'{tower}_model.')))
+    if surplus:
+        print_log(
+            f"{len(surplus)} tensors of '{pretrained}' have no place in the "
+            f'network that its config.json describes, and are left out: '
+            f'{surplus[:4]}.',
+            logger='current',
+            level=logging.WARNING)
+
+
 def _builder(transformers: Any, config: Any,
              tower: Optional[str]) -> Tuple[Any, dict]:
     """Choose the class to load, and arguments of its own."""
@@ -283,7 +316,7 @@ def _builder(transformers: Any, config: Any,
     if config.model_type == 'siglip':
         return getattr(transformers, f'Siglip{tower.capitalize()}Model'), {}
     causal = getattr(transformers, 'MODEL_FOR_CAUSAL_LM_MAPPING', {})
-    if tower == 'language' and type(config) in causal:
+    if tower == 'text' and type(config) in causal:
         return causal[type(config)], {}
     known = name.endswith(_HEADS) or name.endswith('WithProjection') or \
         config.model_type == 'llava'
@@ -305,6 +338,6 @@ def _builder(transformers: Any, config: Any,
 
 def _llava_tower(model: nn.Module, tower: str) -> nn.Module:
     """Take a tower out of a LLaVA, old or new, and let the rest go."""
-    name = 'language_model' if tower == 'language' else 'vision_tower'
+    name = 'language_model' if tower == 'text' else 'vision_tower'
     inner = model if hasattr(model, name) else model.model
     return getattr(inner, name)

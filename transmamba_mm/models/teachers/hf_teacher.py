@@ -36,7 +36,7 @@ class HFTeacher(FrozenTeacher):
             name on the hub where there is a network. Set ``HF_HUB_OFFLINE=1``
             to use the hub's cache alone.
         tower (str, optional): 'vision' or 'text' of a CLIP or SigLIP, None
-            is the former; 'language' or 'vision' of a LLaVA, to be given.
+            is the former; 'text' or 'vision' of a LLaVA, to be given.
             Defaults to None.
         dtype (str, optional): See :class:`FrozenTeacher`. Defaults to None.
         input_size (int | Tuple[int, int], optional): See

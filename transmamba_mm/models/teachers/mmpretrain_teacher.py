@@ -1,22 +1,22 @@
+import difflib
 import os.path as osp
+import re
 from typing import Optional, Sequence, Tuple, Union
 
 import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
-from mmengine.runner import CheckpointLoader
 from mmpretrain.apis import get_model
 from mmpretrain.models import TIMMBackbone, TimmClassifier
 from torch import Tensor, nn
 
 from transmamba_mm.registry import MODELS
-from transmamba_mm.utils.state_dict import unwrap_state_dict
 from ..backbones.base_mamba import BaseMamba, num_patches
 from ..layers.token_layout import TokenLayout
 from .frozen_teacher import FrozenTeacher
-from .teacher_inputs import as_size, refuse_quantised, vit_layout
-
-WHERE = 'the `teacher` of BidirectionalDistillHook in custom_hooks'
+from .teacher_inputs import as_size, vit_layout
+from .teacher_weights import (WHERE, read_teacher_weights, refuse_non_finite,
+                              refuse_quantised)
 
 
 @MODELS.register_module()
@@ -36,7 +36,8 @@ class MMPretrainTeacher(FrozenTeacher):
         config (str | dict): Path of a config file, name of a model in
             MMPretrain's zoo, or a config dict (the ``model`` dict alone will
             do).
-        checkpoint (str): Weights file or URL, '.pth' or '.safetensors'.
+        checkpoint (str): Weights file ('.pth', '.safetensors'), a folder as
+            timm or Hugging Face writes it, or a URL.
         dtype (str, optional): See :class:`FrozenTeacher`. Defaults to None.
         input_size (int | Tuple[int, int], optional): See
             :class:`FrozenTeacher`. Defaults to None.
@@ -52,7 +53,7 @@ class MMPretrainTeacher(FrozenTeacher):
                  checkpoint: str,
                  dtype: Optional[str] = None,
                  input_size: Union[int, Sequence[int], None] = None) -> None:
-        model = get_model(_as_config(config))
+        model = _build(config)
         timm_path = _timm_path(model)
         if timm_path is None:
             _check_backbone(model)
@@ -159,6 +160,21 @@ def preprocessor_normalisation(
     return mean, std, to_rgb
 
 
+def _build(config: Union[str, dict]) -> nn.Module:
+    """Build the model; a misspelt one of timm's gets the nearest names."""
+    try:
+        return get_model(_as_config(config))
+    except RuntimeError as error:
+        unknown = re.search(r'Unknown model \((.+)\)', str(error))
+        if unknown is None:
+            raise
+        import timm
+        near = difflib.get_close_matches(unknown[1], timm.list_models())
+        raise ValueError(
+            f"timm has no model '{unknown[1]}'; the nearest names are {near}. "
+            f'Change `model_name` in `config` of {WHERE}.') from error
+
+
 def _as_config(config: Union[str, dict]) -> Union[str, Config]:
     if isinstance(config, str):
         if config.endswith('.py') and not osp.isfile(config):
@@ -213,22 +229,14 @@ def load_teacher_weights(model: nn.Module, checkpoint: str) -> None:
 
     Args:
         model (nn.Module): The teacher's model.
-        checkpoint (str): Weights file or URL.
+        checkpoint (str): Weights file, folder or URL.
 
     Raises:
         ValueError: If a tensor is missing, of another shape or not finite.
         FileNotFoundError: If there is no such file.
     """
-    try:
-        content = _load_file(checkpoint)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"No teacher weights at '{checkpoint}'; change `checkpoint` in "
-            f'{WHERE}, or train the teacher first.') from error
-    state = {
-        k[len('module.'):] if k.startswith('module.') else k: v
-        for k, v in unwrap_state_dict(content).items()
-    }
+    state = read_teacher_weights(
+        checkpoint, f'`checkpoint` in {WHERE}, or train the teacher first')
     own = model.state_dict()
     missing = [k for k in own if k not in state]
     resized = [
@@ -245,12 +253,6 @@ def load_teacher_weights(model: nn.Module, checkpoint: str) -> None:
             f'another architecture. Change `config` or `checkpoint` in '
             f'{WHERE}.')
     refuse_quantised(state, own, checkpoint)
-    broken = [k for k in own if not state[k].isfinite().all()]
-    if broken:
-        raise ValueError(
-            f"The teacher weights '{checkpoint}' hold NaN or infinity in "
-            f'{broken[:4]}; its training failed. Change `checkpoint` in '
-            f'{WHERE}.')
     surplus = [k for k in state if k not in own]
     if surplus:
         print_log(
@@ -258,11 +260,4 @@ def load_teacher_weights(model: nn.Module, checkpoint: str) -> None:
             f"teacher's model and are left out: {surplus[:4]}.",
             logger='current')
     model.load_state_dict(state, strict=False)
-
-
-def _load_file(path: str) -> object:
-    """Read a weights file of either kind."""
-    if not path.endswith('.safetensors'):
-        return CheckpointLoader.load_checkpoint(path, 'cpu')
-    from safetensors.torch import load_file
-    return load_file(path)
+    refuse_non_finite(model, checkpoint)

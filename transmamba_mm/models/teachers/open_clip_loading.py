@@ -1,17 +1,17 @@
 """Load one tower of an open_clip model, with the activation it needs."""
 import difflib
 import json
+import logging
 import os
 import os.path as osp
-import zipfile
-from typing import Any, Dict, Optional, Tuple
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, Optional, Tuple
 
 from mmengine.logging import print_log
-from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
-from transmamba_mm.utils.state_dict import unwrap_state_dict
-from .teacher_inputs import refuse_non_finite, refuse_quantised
+from .teacher_weights import (read_teacher_weights, refuse_non_finite,
+                              refuse_quantised)
 
 State = Dict[str, Tensor]
 WHERE = 'the OpenCLIPTeacher in custom_hooks'
@@ -55,7 +55,7 @@ def load_tower(model_name: str,
     config = _config(open_clip, model_name, folder)
     state, tag = None, None
     if pretrained and osp.isfile(osp.expanduser(pretrained)):
-        state = _read(osp.expanduser(pretrained))
+        state = read_teacher_weights(pretrained, f'`pretrained` in {WHERE}')
     elif pretrained:
         tag = _check_tag(open_clip, model_name, pretrained)
     elif not model_name.startswith('hf-hub:'):
@@ -174,7 +174,9 @@ def _weights_in(folder: str) -> str:
     names = [
         n for n in sorted(os.listdir(folder)) if n.endswith(_WEIGHT_ENDINGS)
     ]
-    names.sort(key=lambda n: _WEIGHT_ENDINGS.index(osp.splitext(n)[1]))
+    # beside them there may be the same weights for another library
+    names.sort(key=lambda n: (not n.startswith('open_clip'),
+                              _WEIGHT_ENDINGS.index(osp.splitext(n)[1])))
     if not names:
         raise FileNotFoundError(
             f"'{folder}' holds no weights ({', '.join(_WEIGHT_ENDINGS)}); "
@@ -211,31 +213,6 @@ def _check_tag(open_clip: Any, model_name: str, tag: str) -> dict:
     return found
 
 
-def _read(path: str) -> State:
-    """Read a weights file; never by running code."""
-    if path.endswith('.safetensors'):
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"'{path}' is truncated or damaged: {error}. "
-                             f'Change `pretrained` in {WHERE}.') from error
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as file:
-            if any(n.endswith('/constants.pkl') for n in file.namelist()):
-                raise ValueError(
-                    f"'{path}' is a TorchScript archive, as OpenAI publishes "
-                    'its models. Save its weights once with: torch.save('
-                    "torch.jit.load(path, map_location='cpu').state_dict(), "
-                    f'new_path), and give these as `pretrained` in {WHERE}.')
-    state = unwrap_state_dict(CheckpointLoader.load_checkpoint(path, 'cpu'))
-    return {
-        k[len('module.'):] if k.startswith('module.') else k: v
-        for k, v in state.items()
-    }
-
-
 def _is_openai(state: State) -> bool:
     """Tell OpenAI's weights, also inside a CLIP4Clip, from others."""
     return any(k in _OPENAI_MARKS for k in state) or any(
@@ -245,13 +222,28 @@ def _is_openai(state: State) -> bool:
 def _create(open_clip: Any, model_name: str, **kwargs) -> nn.Module:
     """Build, and explain what goes wrong."""
     try:
-        return open_clip.create_model(model_name, **kwargs)
+        with _no_warnings(not kwargs['load_weights']):
+            return open_clip.create_model(model_name, **kwargs)
     except (RuntimeError, OSError, ValueError) as error:
         kind = FileNotFoundError if kwargs['load_weights'] else ValueError
         raise kind(
             f"The open_clip model '{model_name}' cannot be had: {error} A tag "
             'or a name on the hub needs the network, or a copy in its cache. '
             f'Change `model_name` or `pretrained` in {WHERE}.') from error
+
+
+@contextmanager
+def _no_warnings(hide: bool) -> Iterator[None]:
+    """Hide that a model is random whose weights are still to be loaded."""
+
+    def is_shown(record: logging.LogRecord) -> bool:
+        return not hide
+
+    logging.getLogger().addFilter(is_shown)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeFilter(is_shown)
 
 
 def _load(model: nn.Module, state: State, tower: str, source: str) -> None:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from transmamba_mm.registry import MODELS
+from transmamba_mm.utils.towers import tower_name
 from ..layers.token_layout import TokenLayout
 from .frozen_teacher import FrozenTeacher
 from .open_clip_loading import load_tower
@@ -30,7 +31,7 @@ class OpenCLIPTeacher(FrozenTeacher):
             where there is a network. None takes the weights of the folder or
             of the hub's repository. Files under a ``clip.`` prefix
             (CLIP4Clip) are read too. Defaults to None.
-        tower (str): 'visual' or 'text'. Defaults to 'visual'.
+        tower (str): 'vision' or 'text'. Defaults to 'vision'.
         quick_gelu (bool, optional): Whether the weights were trained with
             QuickGELU. None takes the architecture's word, but QuickGELU for
             weights that are OpenAI's: by their tag, by the entries that only
@@ -56,18 +57,20 @@ class OpenCLIPTeacher(FrozenTeacher):
     def __init__(self,
                  model_name: str,
                  pretrained: Optional[str] = None,
-                 tower: str = 'visual',
+                 tower: str = 'vision',
                  quick_gelu: Optional[bool] = None,
                  dtype: Optional[str] = None,
                  input_size: Union[int, Sequence[int], None] = None) -> None:
-        if tower not in ('visual', 'text'):
+        tower = tower_name(tower)
+        if tower not in ('vision', 'text'):
             raise ValueError(f"OpenCLIPTeacher.tower={tower!r}, but it must "
-                             "be 'visual' or 'text'.")
+                             "be 'vision' or 'text'.")
         input_size = as_size(input_size)
         if tower == 'text' and input_size is not None:
             raise ValueError('OpenCLIPTeacher.input_size is for images; leave '
                              "it out with tower='text'.")
-        model = load_tower(model_name, pretrained, tower, quick_gelu,
+        model = load_tower(model_name, pretrained,
+                           'text' if tower == 'text' else 'visual', quick_gelu,
                            input_size)
         layers, norm = _paths(model)
         super().__init__(

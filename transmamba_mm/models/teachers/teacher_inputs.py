@@ -3,7 +3,7 @@ from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..layers.token_layout import TokenLayout
 
@@ -17,11 +17,14 @@ _OUTPUTS = ('logits', 'image_embeds', 'text_embeds', 'pooler_output',
             'last_hidden_state')
 
 
-def as_dtype(name: Union[str, torch.dtype, None]) -> Optional[torch.dtype]:
+def as_dtype(name: Union[str, torch.dtype, None],
+             key: str = 'teacher.dtype') -> Optional[torch.dtype]:
     """Read the ``dtype`` of a teacher's config.
 
     Args:
         name (str | torch.dtype, optional): Such as 'bfloat16'.
+        key (str): What is read, for the message. Defaults to
+            'teacher.dtype'.
 
     Returns:
         torch.dtype, optional: The precision, None for None.
@@ -32,7 +35,7 @@ def as_dtype(name: Union[str, torch.dtype, None]) -> Optional[torch.dtype]:
     if name is None or name in DTYPES.values():
         return name
     if name not in DTYPES:
-        raise ValueError(f'teacher.dtype={name!r} is unknown; use one of '
+        raise ValueError(f'{key}={name!r} is unknown; use one of '
                          f'{tuple(DTYPES)}, or None.')
     return DTYPES[name]
 
@@ -121,49 +124,3 @@ def vit_layout(image_size: Tuple[int, int], patch: Tuple[int, int],
             'the patch size of the teacher; set `input_size` of the teacher '
             'to a larger size, such as the one it was trained with.')
     return TokenLayout(grid, num_extra_tokens, 0 if num_extra_tokens else None)
-
-
-def refuse_quantised(state: Dict[str, Tensor], own: Dict[str, Tensor],
-                     source: str) -> None:
-    """Refuse whole numbers where the network has real ones.
-
-    Args:
-        state (Dict[str, Tensor]): What the file holds.
-        own (Dict[str, Tensor]): What the network has.
-        source (str): Where the weights are from.
-
-    Raises:
-        ValueError: If there are such weights.
-    """
-    odd = [
-        f'{k} ({str(state[k].dtype)[len("torch."):]})' for k, v in own.items()
-        if k in state and v.is_floating_point()
-        and not state[k].is_floating_point()
-    ]
-    if odd:
-        raise ValueError(
-            f"The teacher weights '{source}' are quantised: {odd[:4]}. Take "
-            'the same weights in float32, float16 or bfloat16 for the '
-            '`teacher` of BidirectionalDistillHook in custom_hooks.')
-
-
-def refuse_non_finite(model: nn.Module, source: str) -> None:
-    """Refuse weights that hold NaN or infinity.
-
-    Args:
-        model (nn.Module): The loaded network.
-        source (str): Where the weights are from.
-
-    Raises:
-        ValueError: If there are such weights.
-    """
-    broken = [k for k, v in model.state_dict().items() if not _is_finite(v)]
-    if broken:
-        raise ValueError(
-            f"The teacher weights '{source}' hold NaN or infinity in "
-            f'{broken[:4]}; their training failed. Take other weights for '
-            'the `teacher` of BidirectionalDistillHook in custom_hooks.')
-
-
-def _is_finite(x: Tensor) -> bool:
-    return not x.is_floating_point() or bool(x.isfinite().all())

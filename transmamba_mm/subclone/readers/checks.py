@@ -108,7 +108,8 @@ def check_blocks(entries: Dict[str, Entry], dialect: Dialect,
             f'The {tower} tower of the {dialect.name} teacher has {depth} '
             f'blocks, but tensors of them are missing: {missing[:6]} '
             f'(canonical names; {len(missing)} in all). The file is '
-            'incomplete, or a shard of it was not given.')
+            'incomplete, a shard of it was not given, or its blocks are of '
+            'another kind than those that can be read.')
 
 
 def check_dtypes(entries: Dict[str, Entry], weights: WeightFile) -> None:

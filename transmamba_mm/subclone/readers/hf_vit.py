@@ -1,4 +1,4 @@
-"""Hugging Face's ViT and DeiT, in both generations of names."""
+"""Hugging Face's ViT, DeiT and DINOv2, in both generations of names."""
 from .dialect import Dialect, Tower
 
 _EMBEDDINGS = (
@@ -35,15 +35,21 @@ def _block(path: str) -> tuple:
         ('layernorm_before.*', 'norm1.*'),
         ('layernorm_after.*', 'norm2.*'),
     )
+    dinov2 = (
+        ('norm1.*', 'norm1.*'),
+        ('norm2.*', 'norm2.*'),
+        ('layer_scale1.lambda1', 'scale1'),
+        ('layer_scale2.lambda1', 'scale2'),
+    )
     return tuple((f'{path}.{theirs}', 'layers.{i}.' + ours)
-                 for theirs, ours in v4 + v5 + norms)
+                 for theirs, ours in v4 + v5 + norms + dinov2)
 
 
 ROWS = _EMBEDDINGS + _block('encoder.layer.{i}') + _block('layers.{i}')
 
 HF_VIT = Dialect(
-    'Hugging Face ViT',
-    (Tower('vision',
-           ((r'(?:module\.)?(?:model\.)?(?:vit\.|deit\.)?', ROWS), )), ),
+    'Hugging Face ViT', (Tower('vision',
+                               ((r'(?:module\.)?(?:model\.)?'
+                                 r'(?:vit\.|deit\.|dinov2\.)?', ROWS), )), ),
     example='vit.encoder.layer.0.attention.attention.query.weight',
     ignored=(r'(?:.*\.)?pooler\..*', r'(?:.*\.)?mask_token', r'decoder\..*'))

@@ -9,6 +9,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
+from transmamba_mm.utils.towers import tower_name
 from transmamba_mm.utils.weight_files import WeightFile, open_weights
 from ..teacher_state import CANONICAL_NAMES, Entry, TeacherState
 from .bert import BERT
@@ -28,9 +29,6 @@ from .timm import TIMM
 DIALECTS: Tuple[Dialect, ...] = (MMPRETRAIN, TIMM, HF_VIT, OPEN_CLIP, LLAVA,
                                  HF_CLIP, BERT, LLAMA)
 
-#: Other words for the towers.
-_TOWERS = dict(visual='vision', image='vision', language='text')
-
 
 def read_teacher(source: Union[str, Mapping],
                  tower: Optional[str] = None) -> TeacherState:
@@ -40,8 +38,8 @@ def read_teacher(source: Union[str, Mapping],
         source (str | Path | Mapping): File, folder or URL, see
             :func:`~transmamba_mm.utils.weight_files.open_weights`, or the
             state dict itself. Of MMPretrain, timm, official DeiT, Hugging
-            Face (ViT, DeiT, CLIP, BERT, LLaMA, LLaVA), open_clip or OpenAI's
-            CLIP.
+            Face (ViT, DeiT, DINOv2, CLIP, BERT, LLaMA, LLaVA), open_clip or
+            OpenAI's CLIP.
         tower (str, optional): 'vision' (or 'visual'), 'text' (or 'language')
             or 'projector', where a file holds several. None takes the first
             of these that it holds. Defaults to None.
@@ -112,7 +110,7 @@ def _choose(tower: Optional[str], dialect: Dialect, towers: Dict[str,
                 f'which holds {found}. Choose with `tower`.',
                 logger='current')
         return found[0]
-    name = _TOWERS.get(tower, tower)
+    name = tower_name(tower)
     if name not in towers:
         raise ValueError(f"tower='{tower}': the {dialect.name} teacher holds "
                          f'the towers {found}; `tower` must be one of them.')
