@@ -125,6 +125,38 @@ def test_second_loss_is_over_all_candidates(visual):
     assert losses['loss'] == losses['nce'] + losses['rerank']
 
 
+def test_each_query_meets_its_hardest_candidates():
+    """Of two candidates one is right, the other the nearest wrong one."""
+    model = build('CrossMambaHead', num_candidates=2)
+    for p in model.head.fusion.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    losses = losses_of(model, range(5))
+    model.eval()
+    samples = model.test_step(batch(range(5)))
+    coarse, scores = cosines(samples), all_pairs(model, samples) / 0.07
+    coarse.fill_diagonal_(-1)
+    expected = 0.
+    for found, judged in ((coarse, scores), (coarse.t(), scores.t())):
+        wrong = judged.gather(1, found.argmax(1, keepdim=True))[:, 0]
+        expected += F.softplus(wrong - judged.diagonal()).mean() / 2
+    torch.testing.assert_close(
+        losses['rerank'], expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize('head', HEADS)
+def test_autocast_compares_in_float32(head):
+    model = build(head)
+    data = model.data_preprocessor(batch(range(6)), True)
+    model.head.logit_scale.data.fill_(math.log(100))
+    with torch.autocast('cpu', torch.bfloat16):
+        video, text = model(**data, mode='tensor')
+        losses = model(**data, mode='loss')
+    assert video.dtype == text.dtype == torch.float32
+    nce = losses.get('nce', losses['loss'])
+    torch.testing.assert_close(nce, expected_nce(video, text, 100))
+    losses['loss'].backward()
+
+
 def test_temperature_is_clamped():
     model = build()
     model.head.logit_scale.data.fill_(10.)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from transmamba_mm.registry import MODELS
-from ..losses.info_nce import info_nce
+from ..losses.info_nce import cosines, info_nce
 from ..multimodal.base_text_tower import TextFeatures
 from ..multimodal.gather import gather, joint_value, own_rows
 from .mean_pool_head import MeanPoolHead
@@ -113,8 +113,10 @@ class CrossMambaHead(MeanPoolHead):
         own = (visual, text.tokens, text.mask, texts)
         everyone = tuple(gather(x) for x in own)
         with torch.no_grad():
-            of_videos = self._hardest(video @ everyone[3].t(), rows, ignored)
-            of_texts = self._hardest(texts @ gather(video).t(), rows, ignored)
+            of_videos = self._hardest(
+                cosines(video, everyone[3]), rows, ignored)
+            of_texts = self._hardest(
+                cosines(texts, gather(video)), rows, ignored)
         seconds = []
         for is_video, (found, wrong) in enumerate((of_texts, of_videos)):
             count, flat = found.shape[1], found.flatten()

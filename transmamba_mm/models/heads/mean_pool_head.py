@@ -7,7 +7,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from transmamba_mm.registry import MODELS
-from ..losses.info_nce import info_nce
+from ..losses.info_nce import cosines, info_nce
 from ..multimodal.base_text_tower import TextFeatures
 from ..multimodal.gather import gather, joint_value, own_rows
 
@@ -153,8 +153,9 @@ class MeanPoolHead(BaseModule):
         rows = own_rows(len(video), video.device)
         ignored = self._ignored(groups, rows)
         scale = self.scale()
-        loss = (info_nce(scale * video @ gather(texts).t(), rows, ignored) +
-                info_nce(scale * texts @ gather(video).t(), rows, ignored)) / 2
+        loss = sum(
+            info_nce(scale * cosines(own, gather(other)), rows, ignored)
+            for own, other in ((video, texts), (texts, video))) / 2
         loss = joint_value(loss)
         return dict(loss=loss, logit_scale=scale.detach())
 

@@ -1,5 +1,6 @@
 from typing import Optional
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -23,3 +24,17 @@ def info_nce(similarity: Tensor,
     if ignored is not None:
         similarity = similarity.masked_fill(ignored, -1e4)
     return F.cross_entropy(similarity, target)
+
+
+def cosines(queries: Tensor, gallery: Tensor) -> Tensor:
+    """Compare unit vectors in float32, whatever the autocast says.
+
+    Args:
+        queries (Tensor): Shape (B, D).
+        gallery (Tensor): Shape (N, D).
+
+    Returns:
+        Tensor: Shape (B, N).
+    """
+    with torch.autocast(queries.device.type, enabled=False):
+        return queries.float() @ gallery.float().t()

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from transmamba_mm.registry import MODELS
 from ..distillers import Distillable
+from ..losses.info_nce import cosines
 from ..losses.similarity_loss import similarity_loss
 from ..teachers import FrozenTeacher
 from .gather import gather, joint_value
@@ -79,8 +80,8 @@ class DistillTextVideoRetrieval(Distillable, TextVideoRetrieval):
         for own, other, own_t, other_t in ((video, texts, seen, told),
                                            (texts, video, told, seen)):
             loss = loss + similarity_loss(
-                scale * own @ gather(other).t(),
-                self.teacher.scale * own_t @ gather(other_t).t())
+                scale * cosines(own, gather(other)),
+                self.teacher.scale * cosines(own_t, gather(other_t)))
         return dict(loss_similarity=self.similarity_weight *
                     joint_value(loss / 2))
 
