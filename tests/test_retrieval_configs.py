@@ -95,7 +95,8 @@ def test_recipe_fits_its_data(rows, path):
         assert steps['TokenizeText']['max_length'] <= row['max_length']
         size = steps.get('CropClip', steps.get('ResizeClip'))
         size = size.get('size', size.get('scale'))
-        assert row['size'] in (None, [size, size])
+        size = [size, size] if isinstance(size, int) else size
+        assert row['size'] in (None, size)
 
 
 @pytest.mark.parametrize('path', RECIPES)
