@@ -4,10 +4,9 @@ data_root = 'data/motion_captions/'
 
 # frames are read as RGB; mean and deviation are ImageNet's
 data_preprocessor = dict(
-    type='transmamba_mm.ClipDataPreprocessor',
+    type='transmamba_mm.VideoTextDataPreprocessor',
     mean=[123.675, 116.28, 103.53],
-    std=[58.395, 57.12, 57.375],
-    to_rgb=False)
+    std=[58.395, 57.12, 57.375])
 
 tokenize = dict(
     type='transmamba_mm.TokenizeText',

@@ -1,0 +1,6 @@
+_base_ = [
+    '../../_base_/models/retrieval_clip-tiny-112.py',
+    '../../_base_/datasets/exercises.py',
+    '../../_base_/schedules/retrieval_1xb64-150e.py',
+    '../../_base_/retrieval_runtime.py',
+]

@@ -1,0 +1,25 @@
+_base_ = [
+    '../../_base_/models/retrieval_videomamba-tiny-112.py',
+    '../../_base_/datasets/exercises.py',
+    '../../_base_/schedules/retrieval_1xb64-150e.py',
+    '../../_base_/retrieval_runtime.py',
+]
+
+# TEACHER=path/to/folder overrides it
+teacher = '{{$TEACHER:work_dirs/clip-tiny-112_1xb64-150e_exercises/open_clip}}'
+
+model = dict(
+    type='transmamba_mm.DistillTextVideoRetrieval',
+    text_tower=dict(pretrained=teacher),
+    distiller=dict(
+        type='transmamba_mm.BidirectionalDistiller',
+        teacher_dims=192,
+        teacher_depth=12))
+
+custom_hooks = [
+    dict(type='transmamba_mm.WeightSubcloneHook', checkpoint=teacher),
+    dict(
+        type='transmamba_mm.BidirectionalDistillHook',
+        teacher=dict(
+            type='transmamba_mm.CLIP4ClipTeacher', model_name=teacher)),
+]
