@@ -8,6 +8,7 @@ Each node is a child of MMEngine's root node, so that
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
@@ -43,3 +44,9 @@ FUNCTIONS = Registry(
     parent=MMENGINE_FUNCTIONS,
     scope=SCOPE,
     locations=['transmamba_mm.datasets'])
+
+METRICS = Registry(
+    'metric',
+    parent=MMENGINE_METRICS,
+    scope=SCOPE,
+    locations=['transmamba_mm.evaluation'])

@@ -150,14 +150,21 @@ class Distillable:
             return losses
         teacher = self.teacher
         seen = self._teacher_names(teacher)
-        shown = teacher.record(inputs, seen, data_samples)
+        more, more_seen = self.task_names()
+        shown = teacher.record(inputs, [*seen, *more_seen], data_samples)
         names = distiller.student_names(*self._endpoints())
-        with LayerRecorder(self, names) as records, \
+        with LayerRecorder(self, [*names, *more]) as records, \
                 torch.set_grad_enabled(not distiller.calibrating):
             losses = own_loss()
         terms = distiller([records[n] for n in names],
                           [shown[n] for n in seen],
                           *self._layouts(inputs.shape[2:]))
+        if not distiller.calibrating:
+            further = self.task_terms(records, shown, data_samples)
+            terms.update({
+                k: distiller.progress * v
+                for k, v in further.items()
+            })
         task_loss = losses.pop('loss')
         if distiller.calibrating:
             terms['loss_idle'] = touch(self.parameters())
@@ -166,6 +173,29 @@ class Distillable:
             losses.update(
                 distiller.join(task_loss, terms, self._shared_weights()))
         return losses
+
+    def task_names(self) -> Tuple[Sequence[str], Sequence[str]]:
+        """Name the modules that :meth:`task_terms` looks at.
+
+        Returns:
+            Tuple[Sequence[str], Sequence[str]]: Paths in the student and in
+            the teacher's model; none, unless a task has terms of its own.
+        """
+        return (), ()
+
+    def task_terms(self, records: Dict[str, Tensor], shown: Dict[str, Tensor],
+                   data_samples: Optional[list]) -> Dict[str, Tensor]:
+        """Compute distillation terms that only this task has.
+
+        Args:
+            records (Dict[str, Tensor]): Outputs of the student's modules.
+            shown (Dict[str, Tensor]): Outputs of the teacher's modules.
+            data_samples (List[DataSample], optional): The samples.
+
+        Returns:
+            Dict[str, Tensor]: Weighted terms; keys with 'loss' are added up.
+        """
+        return {}
 
     def _shared_weights(self) -> List[Tensor]:
         """Return weights of the first trained block, if they are wanted."""

@@ -130,17 +130,19 @@ def is_pretrained(init_cfg: Union[dict, list, None]) -> bool:
     return any(c and c.get('type') == 'Pretrained' for c in cfgs)
 
 
-def init_state_matrix(a_log: Tensor, d_skip: Tensor) -> None:
+def init_state_matrix(a_log: Tensor, d_skip: Optional[Tensor] = None) -> None:
     """Set A = -(1, ..., N) for every channel and D = 1, in place.
 
     Args:
         a_log (Tensor): log(-A), shape (E, N).
-        d_skip (Tensor): Skip weights D, shape (E,).
+        d_skip (Tensor, optional): Skip weights D, shape (E,); None if there
+            are none. Defaults to None.
     """
     n = torch.arange(1, a_log.shape[1] + 1, device=a_log.device)
     with torch.no_grad():
         a_log.copy_(n.float().log().expand_as(a_log))
-        d_skip.fill_(1.)
+        if d_skip is not None:
+            d_skip.fill_(1.)
 
 
 def init_step_size(dt_proj: nn.Linear,

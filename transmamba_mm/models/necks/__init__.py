@@ -1,4 +1,5 @@
-"""Necks: the projection aligner."""
+"""Necks: the projection aligner and the fusion of images with text."""
+from .cross_mamba_fusion import CrossMambaFusion
 from .projection_aligner import ProjectionAligner
 
-__all__ = ['ProjectionAligner']
+__all__ = ['CrossMambaFusion', 'ProjectionAligner']

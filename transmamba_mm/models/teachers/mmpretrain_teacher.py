@@ -147,9 +147,12 @@ def preprocessor_normalisation(
 
     Returns:
         Tuple[Tensor, Tensor, bool]: Mean and std (C, 1, 1), 0 and 1 if there
-        is none, and ``to_rgb``.
+        is none, and whether the student sees RGB of inputs that are taken
+        for BGR.
     """
-    to_rgb = bool(getattr(preprocessor, 'to_rgb', False))
+    to_rgb = bool(
+        getattr(preprocessor, 'to_rgb', False)
+        or getattr(preprocessor, 'takes_rgb', False))
     if not getattr(preprocessor, '_enable_normalize', False):
         return torch.zeros(1, 1, 1), torch.ones(1, 1, 1), to_rgb
     mean, std = (

@@ -1,0 +1,4 @@
+"""Evaluation: text-video retrieval."""
+from .metrics import TextVideoRetrievalMetric
+
+__all__ = ['TextVideoRetrievalMetric']
