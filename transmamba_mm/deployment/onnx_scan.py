@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_SCAN_MODULE = 'transmamba_mm.ops.multi_direction_scan'
+_SCAN_MODULES = ('transmamba_mm.ops.multi_direction_scan',
+                 'transmamba_mm.ops.selective_scan')
 
 
 @torch.library.custom_op('transmamba_mm::recurrence', mutates_args=())
@@ -17,7 +18,7 @@ def recurrence(u: Tensor, delta: Tensor, A: Tensor, B: Tensor,
 
     Args:
         u (Tensor): Input (batch, G, E, L).
-        delta (Tensor): Step size (batch, G, E, L), positive.
+        delta (Tensor): Step size (batch, G, E, L), not negative.
         A (Tensor): Decay rates (G, E, N).
         B (Tensor): Input weights (batch, G, N, L).
         C (Tensor): Output weights (batch, G, N, L).
@@ -74,10 +75,12 @@ def scan_groups(u: Tensor,
 @contextlib.contextmanager
 def exportable_scan() -> Iterator[None]:
     """Let all mixers call :func:`recurrence` inside the ``with`` block."""
-    module = importlib.import_module(_SCAN_MODULE)
-    original = module.scan_groups
-    module.scan_groups = scan_groups
+    modules = [importlib.import_module(name) for name in _SCAN_MODULES]
+    originals = [module.scan_groups for module in modules]
+    for module in modules:
+        module.scan_groups = scan_groups
     try:
         yield
     finally:
-        module.scan_groups = original
+        for module, original in zip(modules, originals):
+            module.scan_groups = original

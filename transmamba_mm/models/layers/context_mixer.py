@@ -115,7 +115,7 @@ class ContextMixer(BaseModule):
             torch.stack(t, dim=1)
             for t in zip(*(self._direction_inputs(k, s, context_mask)
                            for s in self.suffixes)))
-        batch = max(len(query), len(context))
+        batch = max(query.shape[0], context.shape[0])
         u, delta, b, c = (
             t.expand(batch, *t.shape[1:]) for t in (u, delta, b, c))
         c = c.transpose(1, 2).unsqueeze(1)  # (B, 1, N, U)

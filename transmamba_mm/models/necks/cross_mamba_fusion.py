@@ -133,9 +133,10 @@ class CrossMambaFusion(BaseModule):
                 raise ValueError(f'CrossMambaFusion: {name}_mask has the '
                                  f'shape {tuple(mask.shape)}; give '
                                  f'{tuple(x.shape[:2])}.')
-        if len(visual) != len(text) and 1 not in (len(visual), len(text)):
-            raise ValueError(f'CrossMambaFusion: {len(visual)} visual and '
-                             f'{len(text)} text samples; give as many of '
+        samples = visual.shape[0], text.shape[0]
+        if samples[0] != samples[1] and 1 not in samples:
+            raise ValueError(f'CrossMambaFusion: {samples[0]} visual and '
+                             f'{samples[1]} text samples; give as many of '
                              'both, or 1 of one.')
         if self.equal_length and visual.shape[1] != text.shape[1]:
             raise ValueError(
