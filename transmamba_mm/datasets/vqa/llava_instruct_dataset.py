@@ -1,3 +1,4 @@
+import json
 import os.path as osp
 from typing import Any, List
 
@@ -65,7 +66,7 @@ class LlavaInstructDataset(BaseVQADataset):
         """
         if self.ann_file.endswith('.jsonl'):
             rows = [
-                mmengine.load(line)
+                json.loads(line)
                 for line in mmengine.list_from_file(self.ann_file) if line
             ]
         else:
