@@ -1,6 +1,6 @@
 """Put visual tokens where a prompt has its image token."""
 from dataclasses import dataclass
-from typing import List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -63,46 +63,78 @@ def place_images(embeddings: Sequence[Tensor],
                                                 (targets, IGNORE_INDEX))))
 
 
+def read_texts(inputs: Dict[str, Tensor]) -> Tuple[List[Tensor], List[Tensor]]:
+    """Take the padding off the texts of a batch.
+
+    Args:
+        inputs (Dict[str, Tensor]): ``input_ids`` and ``attention_mask``
+            (B, L), and perhaps ``labels``.
+
+    Returns:
+        Tuple[List[Tensor], List[Tensor]]: Per sample its tokens (L,), and
+        its labels (L,), -100 if there are none.
+    """
+    ids, labels = inputs['input_ids'], inputs.get('labels', None)
+    if labels is None:
+        labels = torch.full_like(ids, IGNORE_INDEX)
+    masks = inputs['attention_mask'].bool()
+    return ([row[mask] for row, mask in zip(ids, masks)],
+            [row[mask] for row, mask in zip(labels, masks)])
+
+
 def check_images(ids: Sequence[Tensor],
-                 names: Sequence[str],
-                 allow_text_only: bool = False) -> None:
+                 data_samples: Optional[list] = None) -> bool:
     """Refuse prompts that do not have one image token.
 
     Args:
         ids (Sequence[Tensor]): Per sample its tokens (L,).
-        names (Sequence[str]): What the samples are called in messages.
-        allow_text_only (bool): Whether a prompt may have none. Defaults to
-            False.
-
-    Raises:
-        ValueError: If there is such a prompt.
-    """
-    for tokens, name in zip(ids, names):
-        count = int((tokens == IMAGE_TOKEN_INDEX).sum())
-        if count == 1 or (count == 0 and allow_text_only):
-            continue
-        raise ValueError(
-            f"The prompt of {name} has {count} image tokens ('<image>', "
-            f'{IMAGE_TOKEN_INDEX} in input_ids), and there is one image: give '
-            'one, such as by the conversation template' +
-            ('' if count else ', or set model.allow_text_only=True if it is '
-             'meant to have none') + '.')
-
-
-def prompt_length(labels: Optional[Tensor], length: int) -> int:
-    """Count the tokens before the first that is learnt.
-
-    Args:
-        labels (Tensor, optional): Labels (L,).
-        length (int): L.
+        data_samples (list, optional): Of these, ``has_image=False`` marks
+            the ones that must have none. Defaults to None.
 
     Returns:
-        int: Number of tokens, all if none is learnt.
+        bool: Whether there is one of the latter.
+
+    Raises:
+        ValueError: If a prompt has another number.
     """
-    if labels is None:
-        return length
-    learnt = (labels != IGNORE_INDEX).nonzero().flatten()
-    return int(learnt[0]) if len(learnt) else length
+    wanted = [
+        bool(sample.get('has_image', True)) for sample in data_samples or ()
+    ] or [True] * len(ids)
+    counts = torch.stack([(t == IMAGE_TOKEN_INDEX).sum() for t in ids])
+    for i, count in enumerate(counts.tolist()):
+        if count != wanted[i]:
+            raise ValueError(
+                f'The prompt of {_name(data_samples, i)} has {count} image '
+                f"tokens ('<image>', {IMAGE_TOKEN_INDEX} in input_ids) and "
+                f'{int(wanted[i])} image; give as many, such as by '
+                'TokenizeConversation in the pipeline.')
+    return not all(wanted)
+
+
+def check_length(mask: Tensor, max_length: Optional[int],
+                 data_samples: Optional[list]) -> None:
+    """Refuse texts that are too long.
+
+    Args:
+        mask (Tensor): True for real tokens (B, L).
+        max_length (int, optional): Tokens that are allowed, None for any.
+        data_samples (list, optional): Named in the message.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    if max_length and mask.shape[1] > max_length:
+        longest = int(mask.sum(1).argmax())
+        raise ValueError(
+            f'The text of {_name(data_samples, longest)} has {mask.shape[1]} '
+            f'tokens with its image, and model.max_length={max_length}: '
+            'lower max_length of TokenizeConversation in the pipeline, or '
+            'raise model.max_length.')
+
+
+def _name(data_samples: Optional[list], i: int) -> str:
+    path = data_samples and data_samples[i].get('img_path', None)
+    return f"'{path}'" if path else f'sample {i} of the batch'
 
 
 def first_prompts(ids: List[Tensor], labels: List[Tensor]) -> List[Tensor]:
@@ -115,7 +147,8 @@ def first_prompts(ids: List[Tensor], labels: List[Tensor]) -> List[Tensor]:
     Returns:
         List[Tensor]: Per sample the tokens up to its first answer.
     """
-    return [
-        tokens[:prompt_length(label, len(tokens))]
-        for tokens, label in zip(ids, labels)
-    ]
+    prompts = []
+    for tokens, label in zip(ids, labels):
+        learnt = (label != IGNORE_INDEX).nonzero().flatten()
+        prompts.append(tokens[:learnt[0]] if len(learnt) else tokens)
+    return prompts

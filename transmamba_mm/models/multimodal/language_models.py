@@ -1,8 +1,7 @@
 """Build the language model of a visual question answering model."""
 import inspect
-from typing import Any, Optional, Sequence
+from typing import Optional, Sequence
 
-import torch
 from torch import nn
 
 from ..teachers.hf_loading import import_transformers, load_hf_model
@@ -166,25 +165,3 @@ def adapt_lora_names(state_dict: dict, names: Sequence[str],
         key, plain = prefix + name, prefix + name.replace(mark, '.')
         if key not in state_dict and plain in state_dict:
             state_dict[key] = state_dict.pop(plain)
-
-
-def hidden_states(model: nn.Module, embeddings: torch.Tensor,
-                  mask: torch.Tensor, **kwargs) -> Any:
-    """Run a language model without its head.
-
-    Args:
-        model (nn.Module): From :func:`build_language_model`.
-        embeddings (Tensor): Shape (B, L, C).
-        mask (Tensor): Bool, True for real tokens (B, L).
-        **kwargs: Handed on, such as ``output_hidden_states``.
-
-    Returns:
-        Any: The output of its bare network, ``last_hidden_state`` (B, L, C)
-        in it.
-    """
-    return model.base_model(
-        inputs_embeds=embeddings,
-        attention_mask=mask.long(),
-        use_cache=False,
-        return_dict=True,
-        **kwargs)

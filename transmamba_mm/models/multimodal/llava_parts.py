@@ -1,5 +1,5 @@
 """Parts of a visual question answering model."""
-from typing import Any, List, Optional, Sequence
+from typing import Any, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -110,21 +110,3 @@ def fuse_questions(fusion: nn.Module, visual: Tensor,
         return visual
     text, mask = (pad_sequence(rows, True) for rows in (texts, masks))
     return fusion(visual.to(text.dtype), text, text_mask=mask)
-
-
-def sample_names(data_samples: Optional[list], count: int) -> List[str]:
-    """Name samples for messages.
-
-    Args:
-        data_samples (list, optional): The samples.
-        count (int): How many they are.
-
-    Returns:
-        List[str]: The path of the image, or the place in the batch.
-    """
-    names = [f'sample {i} of the batch' for i in range(count)]
-    for i, sample in enumerate(data_samples or ()):
-        path = sample.get('img_path', None)
-        if path is not None:
-            names[i] = f"'{path}'"
-    return names
