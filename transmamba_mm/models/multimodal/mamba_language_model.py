@@ -108,8 +108,8 @@ class _BackboneForward:
 
     def _run(self, x: Tensor, mask: Optional[Tensor],
              state: Optional[RecurrentState], keep: bool) -> List[Tensor]:
-        """Run the layers; the last output is the one after the norm."""
-        outs = [x] if keep else []
+        """Return what comes out of the layers, if kept, and of the norm."""
+        outs = []
         for layer in self.layers:
             if self.gradient_checkpointing and torch.is_grad_enabled() and \
                     state is None:
@@ -223,6 +223,10 @@ class ScanMambaForCausalLM(_LanguageModelForward, MambaForCausalLM):
 class ScanMamba2ForCausalLM(_LanguageModelForward, Mamba2ForCausalLM):
     """``Mamba2ForCausalLM`` on our scan; see :func:`route_scan`."""
 
+
+# `save_pretrained` writes the name, by which the library finds its own class
+ScanMambaForCausalLM.__name__ = MambaForCausalLM.__name__
+ScanMamba2ForCausalLM.__name__ = Mamba2ForCausalLM.__name__
 
 _CLASSES = {
     MambaForCausalLM: (ScanMambaForCausalLM, _Backbone, _Block, ScanMixer),
