@@ -47,6 +47,14 @@ def test_easy_vqa(easy_root):
     assert dataset.metainfo['answer_types'] == ('yes/no', 'shape', 'color')
 
 
+def test_easy_vqa_holds_images_out(easy_root):
+    kept = [{
+        info['image_id']
+        for info in EasyVQADataset(split, easy_root, val_images=1)
+    } for split in ('train', 'val', 'test')]
+    assert kept == [{0, 1}, {2}, {0, 1, 2}]
+
+
 def test_fraction_is_by_image_and_nested(easy_root):
     kept = [{
         info['image_id']
@@ -82,7 +90,8 @@ def test_missing_images(easy_root, caplog):
 
 
 @pytest.mark.parametrize('kwargs, message', [
-    (dict(split='val'), "'train', 'test'"),
+    (dict(split='all'), "'train', 'val', 'test'"),
+    (dict(split='val'), 'val_images'),
     (dict(fraction=0), 'fraction'),
     (dict(on_missing='ignore'), 'on_missing'),
 ])
