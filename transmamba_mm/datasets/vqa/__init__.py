@@ -6,13 +6,14 @@ from .easy_vqa_dataset import EasyVQADataset
 from .llava_instruct_dataset import LlavaInstructDataset
 from .masked_tokens import (IGNORE_INDEX, IMAGE_TOKEN_INDEX, MaskedTokens,
                             tokenize_conversation, tokenize_prompt)
+from .mmpretrain_datasets import VQA_DATASETS
 from .text_tokenizer import load_text_tokenizer
 from .word_tokenizer import build_word_tokenizer
 
 __all__ = [
     'ConversationTemplate', 'DaquarDataset', 'EasyVQADataset', 'IGNORE_INDEX',
     'IMAGE_PLACEHOLDER', 'IMAGE_TOKEN_INDEX', 'LlavaInstructDataset',
-    'MaskedTokens', 'TEMPLATES', 'build_word_tokenizer', 'get_template',
-    'load_text_tokenizer', 'normalise_turns', 'tokenize_conversation',
-    'tokenize_prompt'
+    'MaskedTokens', 'TEMPLATES', 'VQA_DATASETS', 'build_word_tokenizer',
+    'get_template', 'load_text_tokenizer', 'normalise_turns',
+    'tokenize_conversation', 'tokenize_prompt'
 ]

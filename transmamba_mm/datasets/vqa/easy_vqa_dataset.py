@@ -1,13 +1,13 @@
 import importlib.util
 import os.path as osp
-from typing import Any, List
+from typing import Any, List, Set
 
 import mmengine
 
 from transmamba_mm.registry import DATASETS
 from .base_vqa_dataset import BaseVQADataset
 
-SPLITS = ('train', 'test')
+SPLITS = ('train', 'val', 'test')
 YES_NO = ('yes', 'no')
 SHAPES = ('circle', 'rectangle', 'triangle')
 
@@ -38,15 +38,17 @@ class EasyVQADataset(BaseVQADataset):
     answer types 'yes/no', 'shape' and 'color' with its own baseline.
 
     Args:
-        split (str): 'train' or 'test'. Defaults to 'train'.
+        split (str): 'train', 'val' or 'test'. Defaults to 'train'.
         data_root (str): The ``data`` folder of the package; '' finds the
             installed package. Defaults to ''.
+        val_images (int): So many training images, the last ones, are held
+            out: they are in 'val' and not in 'train'. Defaults to 0.
         **kwargs (Any): Other arguments of the base class: ``fraction``,
             ``seed``, ``on_missing``, ``pipeline``, ``test_mode``.
 
     Raises:
         FileNotFoundError: The data is not there.
-        ValueError: ``split`` is unknown.
+        ValueError: ``split`` is unknown, or is 'val' without ``val_images``.
     """
 
     METAINFO = dict(answer_types=('yes/no', 'shape', 'color'))
@@ -54,15 +56,23 @@ class EasyVQADataset(BaseVQADataset):
     def __init__(self,
                  split: str = 'train',
                  data_root: str = '',
+                 val_images: int = 0,
                  **kwargs: Any) -> None:
         if split not in SPLITS:
             raise ValueError(f'EasyVQADataset: split must be one of {SPLITS}, '
                              f'got {split!r}; change it in `dataset`')
+        if split == 'val' and val_images < 1:
+            raise ValueError(
+                "EasyVQADataset: split='val' needs `val_images`, the number "
+                'of training images to hold out, e.g. 400; give the same to '
+                'the training set')
         self.split = split
+        self.val_images = val_images
+        folder = 'test' if split == 'test' else 'train'
         super().__init__(
-            ann_file=f'{split}/questions.json',
+            ann_file=f'{folder}/questions.json',
             data_root=data_root or package_data_root(),
-            data_prefix=dict(img_path=f'{split}/images'),
+            data_prefix=dict(img_path=f'{folder}/images'),
             **kwargs)
 
     def load_samples(self) -> List[dict]:
@@ -74,6 +84,7 @@ class EasyVQADataset(BaseVQADataset):
         """
         folder = self.data_prefix['img_path']
         rows = mmengine.load(self.ann_file)
+        keep = self._images({row[2] for row in rows})
         return [
             dict(
                 img_path=osp.join(folder, f'{image}.png'),
@@ -83,7 +94,15 @@ class EasyVQADataset(BaseVQADataset):
                 image_id=image,
                 question_id=i)
             for i, (question, answer, image) in enumerate(rows)
+            if image in keep
         ]
+
+    def _images(self, images: Set[int]) -> Set[int]:
+        """The images of the split, out of those of its file."""
+        if self.split == 'test' or not self.val_images:
+            return images
+        held_out = set(sorted(images)[-self.val_images:])
+        return held_out if self.split == 'val' else images - held_out
 
 
 def answer_type(answer: str) -> str:

@@ -90,7 +90,10 @@ class LlavaInstructDataset(BaseVQADataset):
                 raise ValueError(
                     f'{source}: the answer has no part <{absent[0]}>; `tags` '
                     f'of {self._where} asks for {self.tags}')
-        sample = dict(conversations=turns, sample_id=str(row.get('id', i)))
+        sample = dict(
+            conversations=turns,
+            sample_id=str(row.get('id', i)),
+            has_image=has_image)
         if has_image:
             sample['img_path'] = osp.join(self.data_prefix['img_path'],
                                           row['image'])
