@@ -4,7 +4,7 @@ import copy
 import pytest
 import torch
 from transformers import MambaForCausalLM
-from transformers.models.mamba2.modeling_mamba2 import Mamba2Cache
+from transformers.models.mamba2 import modeling_mamba2
 
 from transmamba_mm.models.multimodal.language_models import (
     build_language_model, merge_lora)
@@ -79,11 +79,13 @@ def test_library_goes_on_the_same_way(kind):
 @pytest.mark.parametrize('limit', [(0.01, 0.1), (0., float('inf'))])
 def test_mamba2_groups_and_step_limits(limit):
     """Several groups: one scan equals the library's single steps."""
+    if not hasattr(modeling_mamba2, 'Mamba2Cache'):
+        pytest.skip('written for the cache of Transformers 4')
     library = make_mamba('mamba2', n_groups=2, time_step_limit=limit)
     ours, ids = route_scan(copy.deepcopy(library)), draw_ids(batch=2)
     with torch.no_grad():
         whole = ours(ids).logits[:, -1]
-        state = Mamba2Cache(library.config, 2, torch.float32)
+        state = modeling_mamba2.Mamba2Cache(library.config, 2, torch.float32)
         for t in range(ids.shape[1]):
             out = library(
                 ids[:, t:t + 1],

@@ -127,7 +127,7 @@ class _LanguageModelForward:
     """A head, and what ``generate`` of Transformers asks for.
 
     The state goes by the name ``past_key_values``, since that is what a beam
-    search reorders.
+    search reorders; in late releases 5 of the library, ``cache``.
     """
 
     def forward(self,
@@ -188,6 +188,8 @@ class _LanguageModelForward:
                                             num_new_tokens: int = 1,
                                             **kwargs) -> Dict[str, Any]:
         model_kwargs['past_key_values'] = outputs.past_key_values
+        if 'cache' in model_kwargs:
+            model_kwargs['cache'] = outputs.past_key_values
         mask = model_kwargs.get('attention_mask')
         if mask is not None:
             new = mask.new_ones(len(mask), num_new_tokens)
@@ -195,8 +197,10 @@ class _LanguageModelForward:
         return model_kwargs
 
     @staticmethod
-    def _reorder_cache(past_key_values: RecurrentState,
-                       beam_idx: Tensor) -> RecurrentState:
+    def _reorder_cache(past_key_values: Optional[RecurrentState],
+                       beam_idx: Tensor) -> Optional[RecurrentState]:
+        if past_key_values is None:  # decoding without a state
+            return None
         return past_key_values.reorder_cache(beam_idx)
 
 
