@@ -273,3 +273,18 @@ def test_lora_on_the_step_size_is_not_skipped():
     model(ids, labels=ids).loss.backward()
     grads = {n: p.grad for n, p in model.named_parameters() if 'lora_B' in n}
     assert len(grads) == 4 and all(g.abs().sum() > 0 for g in grads.values())
+
+
+def test_half_precision(kind, model):
+    """Mixed precision trains; weights in bfloat16 generate."""
+    ids = draw_ids()
+    exact = model(ids, labels=ids).loss
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        loss = model(ids, labels=ids).loss
+    loss.backward()
+    torch.testing.assert_close(loss, exact, rtol=0.05, atol=0.)
+    assert all(p.grad is not None for p in model.parameters())
+    half = route_scan(make_mamba(kind)).bfloat16()
+    out = half(ids, use_cache=True).past_key_values
+    assert out.ssms[0].dtype == torch.float32
+    assert generate(half, ids, num_beams=2).shape == (3, 29)
