@@ -165,6 +165,18 @@ def test_llava_cot_tags(tmp_path):
         LlavaInstructDataset(**cfg)
 
 
+def test_llava_image_that_the_text_does_not_mention(tmp_path):
+    turns = [{'from': 'gpt', 'value': 'Hello'}, *TURNS[2:]]
+    rows = [dict(image='0.png', conversations=t) for t in (turns, TURNS)]
+    cfg = write_llava(tmp_path, rows)
+    with pytest.raises(ValueError, match="entry 0.*0 '<image>'"):
+        LlavaInstructDataset(**cfg)
+    dataset = LlavaInstructDataset(insert_image=True, **cfg)
+    first = [dataset[i]['conversations'][0] for i in range(2)]
+    assert first == [('human', '<image>\nIs it big?'),
+                     ('human', '<image>\nWhat is\nthis?')]
+
+
 def test_llava_errors(tmp_path):
     cfg = write_llava(tmp_path, [dict(image='0.png', text='a')])
     with pytest.raises(ValueError, match='entry 0.*conversations'):
