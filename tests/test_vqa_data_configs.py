@@ -6,6 +6,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS, TRANSFORMS
+from torch import Tensor
 
 from transmamba_mm.datasets.vqa import build_word_tokenizer, get_template
 from transmamba_mm.registry import METRICS, MODELS
@@ -97,3 +98,17 @@ def test_daquar_small_run(tmp_path, tokenizer):
         dict(cfg.train_dataloader.dataset, data_root=str(tmp_path)))
     sizes = {tuple(sample['inputs'].shape) for sample in dataset}
     assert sizes == {(3, 160, 160)}
+
+
+def test_workers_give_batches_without_open_files(tmp_path, tokenizer):
+    """A tensor from a worker holds a file open: texts must not."""
+    write_easy_vqa(tmp_path)
+    part = load('easy-vqa', tokenizer).test_dataloader
+    part.dataset.data_root = str(tmp_path)
+    part.update(batch_size=4, num_workers=1, persistent_workers=False)
+    batch = next(iter(Runner.build_dataloader(part)))
+    kept = [
+        value for sample in batch['data_samples']
+        for value in sample.to_dict().values() if isinstance(value, Tensor)
+    ]
+    assert not kept and len(batch['data_samples']) == 4

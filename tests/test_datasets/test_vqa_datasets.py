@@ -327,3 +327,14 @@ def test_mmpretrain_datasets_take_the_pipeline(tmp_path, tokenizer):
         assert (sample.labels >= 0).sum() == 2, kind  # 'red' and the end
         assert 'red' in sample.gt_answer
     assert sample.answer_type == 'other'
+
+
+def test_installed_easy_vqa():
+    """The counts that the package's own notes give."""
+    pytest.importorskip('easy_vqa')
+    train, test = EasyVQADataset('train'), EasyVQADataset('test')
+    assert (len(train), len(test)) == (38575, 9673)
+    yes_no = sum(info['answer_type'] == 'yes/no' for info in train)
+    assert yes_no == 28407
+    held_out = EasyVQADataset('val', val_images=400)
+    assert len({info['image_id'] for info in held_out}) == 400
