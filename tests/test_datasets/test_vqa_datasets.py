@@ -165,6 +165,18 @@ def test_llava_cot_tags(tmp_path):
         LlavaInstructDataset(**cfg)
 
 
+def test_llava_image_that_the_text_does_not_mention(tmp_path):
+    turns = [{'from': 'gpt', 'value': 'Hello'}, *TURNS[2:]]
+    rows = [dict(image='0.png', conversations=t) for t in (turns, TURNS)]
+    cfg = write_llava(tmp_path, rows)
+    with pytest.raises(ValueError, match="entry 0.*0 '<image>'"):
+        LlavaInstructDataset(**cfg)
+    dataset = LlavaInstructDataset(insert_image=True, **cfg)
+    first = [dataset[i]['conversations'][0] for i in range(2)]
+    assert first == [('human', '<image>\nIs it big?'),
+                     ('human', '<image>\nWhat is\nthis?')]
+
+
 def test_llava_errors(tmp_path):
     cfg = write_llava(tmp_path, [dict(image='0.png', text='a')])
     with pytest.raises(ValueError, match='entry 0.*conversations'):
@@ -315,3 +327,14 @@ def test_mmpretrain_datasets_take_the_pipeline(tmp_path, tokenizer):
         assert (sample.labels >= 0).sum() == 2, kind  # 'red' and the end
         assert 'red' in sample.gt_answer
     assert sample.answer_type == 'other'
+
+
+def test_installed_easy_vqa():
+    """The counts that the package's own notes give."""
+    pytest.importorskip('easy_vqa')
+    train, test = EasyVQADataset('train'), EasyVQADataset('test')
+    assert (len(train), len(test)) == (38575, 9673)
+    yes_no = sum(info['answer_type'] == 'yes/no' for info in train)
+    assert yes_no == 28407
+    held_out = EasyVQADataset('val', val_images=400)
+    assert len({info['image_id'] for info in held_out}) == 400

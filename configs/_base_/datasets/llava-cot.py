@@ -1,5 +1,5 @@
 # LLaVA-CoT-100k: answers in the parts summary, caption, reasoning and
-# conclusion; add tags=('CONCLUSION', ) to the dataset to check for them
+# conclusion; tags=('CONCLUSION', ) in the dataset checks for them
 # huggingface.co/datasets/Xkev/LLaVA-CoT-100k
 data_root = 'data/llava-cot/'
 # folder of the language model's tokenizer; mean and deviation are CLIP's
@@ -37,6 +37,7 @@ train_dataloader = dict(
         data_root=data_root,
         ann_file='train.jsonl',
         data_prefix=dict(img_path='images'),
+        insert_image=True,
         on_missing='skip',
         fraction=1.0,
         seed=0,

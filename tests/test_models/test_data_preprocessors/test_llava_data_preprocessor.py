@@ -1,4 +1,5 @@
 """Padding of texts and normalisation of images."""
+import numpy as np
 import pytest
 import torch
 from mmpretrain.structures import DataSample
@@ -16,7 +17,7 @@ def batch(with_labels=True, sizes=((4, 4), (4, 4))):
     samples = []
     for text in texts:
         sample = DataSample()
-        sample.set_field(torch.tensor(text), 'input_ids')
+        sample.set_field(np.array(text), 'input_ids')
         if with_labels:
             labels = torch.tensor([-100] * (len(text) - 1) + text[-1:])
             sample.set_field(labels, 'labels')

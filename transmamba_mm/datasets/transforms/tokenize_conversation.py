@@ -1,7 +1,7 @@
 import logging
 from typing import Any, List, Optional, Set
 
-import torch
+import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.logging import print_log
 
@@ -77,10 +77,11 @@ class TokenizeConversation(BaseTransform):
             results (dict): Holds ``conversations``, or ``question``.
 
         Returns:
-            Optional[dict]: The sample with ``input_ids``, int64 (T,), -200
-            for the image; with ``labels``, int64 (T,), -100 where nothing is
-            learnt, unless ``for_answer``; with ``question`` and
-            ``gt_answer``. None if the sample is skipped.
+            Optional[dict]: The sample with ``input_ids``, -200 for the image;
+            with ``labels``, -100 where nothing is learnt, unless
+            ``for_answer``; with ``question`` and ``gt_answer``. Ids and
+            labels are int64 arrays (T,): tensors would take a file each on
+            their way from a worker. None if the sample is skipped.
         """
         turns = self._turns(results)
         if self.for_answer and len(turns) % 2 == 0:
@@ -94,9 +95,9 @@ class TokenizeConversation(BaseTransform):
         results.setdefault(
             'question', turns[-1 - (len(turns) % 2 == 0)][1].replace(
                 IMAGE_PLACEHOLDER, '').strip())
-        results['input_ids'] = torch.tensor(tokens.input_ids)
+        results['input_ids'] = np.array(tokens.input_ids, np.int64)
         if not self.for_answer:
-            results['labels'] = torch.tensor(tokens.labels)
+            results['labels'] = np.array(tokens.labels, np.int64)
         return results
 
     def _turns(self, results: dict) -> List[tuple]:

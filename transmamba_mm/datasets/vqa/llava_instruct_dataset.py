@@ -7,7 +7,7 @@ import numpy as np
 
 from transmamba_mm.registry import DATASETS
 from .base_vqa_dataset import BaseVQADataset
-from .conversation import normalise_turns
+from .conversation import IMAGE_PLACEHOLDER, normalise_turns
 
 TEXT_ONLY = ('skip', 'keep')
 
@@ -30,6 +30,9 @@ class LlavaInstructDataset(BaseVQADataset):
             'skip'.
         blank_size (int): Height and width of the black image. Defaults to
             336.
+        insert_image (bool): Put ``<image>`` before the first question of a
+            sample whose text has none; without it, such a sample is an
+            error. Defaults to False.
         tags (Sequence[str], optional): Names of the parts of an answer that
             must be there, such as ``('SUMMARY', 'CAPTION', 'REASONING',
             'CONCLUSION')`` for LLaVA-CoT, whose answers have them as
@@ -47,6 +50,7 @@ class LlavaInstructDataset(BaseVQADataset):
                  ann_file: str,
                  text_only: str = 'skip',
                  blank_size: int = 336,
+                 insert_image: bool = False,
                  tags: tuple = (),
                  **kwargs: Any) -> None:
         if text_only not in TEXT_ONLY:
@@ -55,6 +59,7 @@ class LlavaInstructDataset(BaseVQADataset):
                 f'got {text_only!r}; change it in `dataset`')
         self.text_only = text_only
         self.blank_size = blank_size
+        self.insert_image = insert_image
         self.tags = tuple(tags)
         super().__init__(ann_file=ann_file, **kwargs)
 
@@ -83,7 +88,10 @@ class LlavaInstructDataset(BaseVQADataset):
                              'is a list of dicts with `image` and '
                              '`conversations`')
         has_image = bool(row.get('image'))
-        turns = normalise_turns(row['conversations'], has_image, source)
+        conversation = row['conversations']
+        if has_image and self.insert_image:
+            conversation = _insert_image(conversation)
+        turns = normalise_turns(conversation, has_image, source)
         for _, answer in turns[1::2]:
             absent = [t for t in self.tags if f'<{t}>' not in answer]
             if absent:
@@ -113,3 +121,17 @@ class LlavaInstructDataset(BaseVQADataset):
             info['img'] = np.zeros((self.blank_size, self.blank_size, 3),
                                    np.uint8)
         return info
+
+
+def _insert_image(conversation: List[dict]) -> List[dict]:
+    """Put the image into the first turn of the user, if it is nowhere."""
+    values = [str(turn.get('value')) for turn in conversation]
+    speakers = [turn.get('from') for turn in conversation]
+    if any(IMAGE_PLACEHOLDER in value for value in values):
+        return conversation
+    first = 1 if speakers[:1] in (['gpt'], ['assistant']) else 0
+    return [
+        dict(turn, value=f'{IMAGE_PLACEHOLDER}\n{value}')
+        if i == first else turn
+        for i, (turn, value) in enumerate(zip(conversation, values))
+    ]

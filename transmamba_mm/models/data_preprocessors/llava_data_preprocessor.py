@@ -70,8 +70,8 @@ class LlavaDataPreprocessor(BaseDataPreprocessor):
 
         Args:
             data (dict): ``inputs``, uint8 (3, H, W) each or (B, 3, H, W); and
-                ``data_samples`` with ``input_ids``, (T,) each, and with
-                ``labels`` or without.
+                ``data_samples`` with ``input_ids``, arrays or tensors (T,),
+                and with ``labels`` or without.
             training (bool): Not used. Defaults to False.
 
         Returns:
@@ -111,11 +111,11 @@ class LlavaDataPreprocessor(BaseDataPreprocessor):
             raise ValueError(
                 f'{len(with_labels)} of {len(samples)} samples of a batch '
                 'have labels; use the same `for_answer` for all datasets')
-        ids = [sample.input_ids for sample in samples]
+        ids = [torch.as_tensor(sample.input_ids) for sample in samples]
         side = self.padding_side
         if side == 'auto':
             side = 'right' if with_labels else 'left'
-        labels = [sample.labels for sample in with_labels]
+        labels = [torch.as_tensor(sample.labels) for sample in with_labels]
         ones = [torch.ones_like(t, dtype=torch.bool) for t in ids]
         return dict(
             input_ids=self._pad(ids, self.pad_token_id, side),
