@@ -1,3 +1,5 @@
+from typing import Optional, Tuple
+
 import torch
 from torch import Tensor, nn
 from transformers.models.mamba.modeling_mamba import MambaMixer
@@ -15,8 +17,8 @@ class ScanMixer(MambaMixer):
 
     def forward(self,
                 hidden_states: Tensor,
-                state: RecurrentState = None,
-                mask: Tensor = None) -> Tensor:
+                state: Optional[RecurrentState] = None,
+                mask: Optional[Tensor] = None) -> Tensor:
         """Mix tokens.
 
         Args:
@@ -47,7 +49,8 @@ class ScanMixer(MambaMixer):
         return self.out_proj(out.transpose(1, 2))
 
 
-def step_size(dt_proj: nn.Module, dt: Tensor) -> tuple:
+def step_size(dt_proj: nn.Module,
+              dt: Tensor) -> Tuple[Tensor, Optional[Tensor]]:
     """Project step sizes, and leave a plain bias to the scan.
 
     Args:
@@ -55,8 +58,8 @@ def step_size(dt_proj: nn.Module, dt: Tensor) -> tuple:
         dt (Tensor): Shape (B, L, R).
 
     Returns:
-        tuple: Step sizes (B, E, L), and the bias (E,) that the scan is to add
-        in float32, None if it is in them.
+        Tuple[Tensor, Optional[Tensor]]: Step sizes (B, E, L), and the bias
+        (E,) that the scan is to add in float32, None if it is in them.
     """
     if type(dt_proj) is not nn.Linear:
         return dt_proj(dt).transpose(1, 2), None
@@ -64,8 +67,8 @@ def step_size(dt_proj: nn.Module, dt: Tensor) -> tuple:
     return delta, dt_proj.bias.float()
 
 
-def convolve(mixer: nn.Module, x: Tensor, state: RecurrentState,
-             mask: Tensor) -> tuple:
+def convolve(mixer: nn.Module, x: Tensor, state: Optional[RecurrentState],
+             mask: Optional[Tensor]) -> Tuple[Tensor, Optional[Tensor]]:
     """Run a mixer's convolution over masked inputs.
 
     Args:
@@ -76,8 +79,9 @@ def convolve(mixer: nn.Module, x: Tensor, state: RecurrentState,
         mask (Tensor, optional): Bool, False for padding (B, L).
 
     Returns:
-        tuple: Activated outputs (B, channels, L), zero at padding, and the
-        inputs to remember (B, channels, kernel - 1), None without a state.
+        Tuple[Tensor, Optional[Tensor]]: Activated outputs (B, channels, L),
+        zero at padding, and the inputs to remember (B, channels, kernel - 1),
+        None without a state.
     """
     kernel, window = mixer.conv_kernel_size, None
     if mask is not None:

@@ -1,3 +1,5 @@
+from typing import Optional, Tuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,8 +21,8 @@ class ScanMixer2(Mamba2Mixer):
 
     def forward(self,
                 hidden_states: Tensor,
-                state: RecurrentState = None,
-                mask: Tensor = None) -> Tensor:
+                state: Optional[RecurrentState] = None,
+                mask: Optional[Tensor] = None) -> Tensor:
         """See :meth:`ScanMixer.forward`."""
         inner, groups = self.intermediate_size, self.n_groups
         projected = self.in_proj(hidden_states)
@@ -47,7 +49,7 @@ class ScanMixer2(Mamba2Mixer):
         """Repeat the value of a head for each of its channels."""
         return x.repeat_interleave(self.head_dim, dim=dim)
 
-    def _steps(self, dt: Tensor) -> tuple:
+    def _steps(self, dt: Tensor) -> Tuple[Tensor, Optional[Tensor], bool]:
         """Return step sizes, their bias, and whether softplus is to come."""
         low, high = self.time_step_limit
         bias = self.dt_bias.float()
