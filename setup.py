@@ -78,6 +78,7 @@ if __name__ == '__main__':
         install_requires=requirements('runtime'),
         extras_require=dict(
             kernels=requirements('kernels'),
+            lora=requirements('lora'),
             multimodal=requirements('multimodal'),
             tests=requirements('tests'),
             tune=requirements('tune')),

@@ -1,11 +1,13 @@
 """Adjust the libraries below the plugin; the package imports this file early.
 
-Three small pieces, each a no-op where the installed versions do not need it:
+Four small pieces, each a no-op where the installed versions do not need it:
 
 - the two operator schemas without which torchvision's CUDA build cannot be
   imported beside a CPU build of PyTorch;
 - the name ``numpy.in1d``, gone from NumPy 2.4, for MMPretrain's retrieval
   metrics;
+- the names that newer releases of Transformers have moved, for MMPretrain's
+  multimodal models (see ``transformers_names.py``);
 - checkpoint loading that restores MMEngine's checkpoints but never runs code
   out of the file.
 """
@@ -26,6 +28,8 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import checkpoint as mmengine_checkpoint
+
+from .transformers_names import alias_moved_names
 
 _NUMPY_DTYPE_CHARS = '?bhilqBHILQefdFDSUO'
 # What torch's restricted unpickler says when a pickle asks for more than data.
@@ -212,4 +216,5 @@ def register_safe_loaders() -> None:
 
 ensure_torchvision()
 ensure_in1d()
+alias_moved_names()
 register_safe_loaders()

@@ -1,4 +1,5 @@
-"""Evaluation: text-video retrieval."""
-from .metrics import TextVideoRetrievalMetric
+"""Evaluation: text-video retrieval, answers to questions about images."""
+from .answer_priors import AnswerPriors
+from .metrics import TextVideoRetrievalMetric, VQAAnswerMetric
 
-__all__ = ['TextVideoRetrievalMetric']
+__all__ = ['AnswerPriors', 'TextVideoRetrievalMetric', 'VQAAnswerMetric']

@@ -107,7 +107,7 @@ def import_transformers() -> Any:
         import transformers
     except ImportError as error:
         raise ImportError(
-            'HFTeacher needs the Transformers library, which is not '
+            'The Transformers library is needed, but not '
             "installed. Run: pip install 'transformers>=4.49,<6'") from error
     return transformers
 

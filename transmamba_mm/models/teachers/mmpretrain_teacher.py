@@ -142,8 +142,8 @@ def preprocessor_normalisation(
     """Read the normalisation off an MMPretrain data preprocessor.
 
     Args:
-        preprocessor (nn.Module): A ``ClsDataPreprocessor``, or a
-            ``ClipDataPreprocessor``.
+        preprocessor (nn.Module): A ``ClsDataPreprocessor``, a
+            ``ClipDataPreprocessor`` or a ``LlavaDataPreprocessor``.
 
     Returns:
         Tuple[Tensor, Tensor, bool]: Mean and std (C, 1, 1), 0 and 1 if there
@@ -153,7 +153,9 @@ def preprocessor_normalisation(
     to_rgb = bool(
         getattr(preprocessor, 'to_rgb', False)
         or getattr(preprocessor, 'takes_rgb', False))
-    if not getattr(preprocessor, '_enable_normalize', False):
+    normalises = getattr(preprocessor, '_enable_normalize',
+                         getattr(preprocessor, 'normalise', False))
+    if not normalises:
         return torch.zeros(1, 1, 1), torch.ones(1, 1, 1), to_rgb
     mean, std = (
         t.reshape(-1, 1, 1) for t in (preprocessor.mean, preprocessor.std))

@@ -1,0 +1,68 @@
+# TextVQA, textvqa.org: questions about text in images; evaluated without OCR
+# tokens in the prompt
+data_root = 'data/textvqa/'
+# folder of the language model's tokenizer; mean and deviation are CLIP's
+tokenizer = 'data/tokenizer'
+short_answer = '\nAnswer the question using a single word or phrase.'
+
+data_preprocessor = dict(
+    type='transmamba_mm.LlavaDataPreprocessor',
+    mean=[122.7709, 116.7460, 104.0937],
+    std=[68.5005, 66.6322, 70.3232],
+    to_rgb=True)
+
+load_image = [
+    dict(type='transmamba_mm.LoadImage'),
+    dict(type='transmamba_mm.PadToSquare'),
+    dict(type='Resize', scale=(336, 336), interpolation='bicubic'),
+]
+train_pipeline = [
+    *load_image,
+    dict(
+        type='transmamba_mm.TokenizeConversation',
+        tokenizer=tokenizer,
+        question_suffix=short_answer,
+        template='v1'),
+    dict(type='transmamba_mm.PackConversation'),
+]
+test_pipeline = [
+    *load_image,
+    dict(
+        type='transmamba_mm.TokenizeConversation',
+        tokenizer=tokenizer,
+        question_suffix=short_answer,
+        for_answer=True,
+        template='v1'),
+    dict(type='transmamba_mm.PackConversation'),
+]
+
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=4,
+    persistent_workers=True,
+    drop_last=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        type='transmamba_mm.TextVQA',
+        data_root=data_root,
+        data_prefix='images/train_images',
+        ann_file='annotations/TextVQA_0.5.1_train.json',
+        pipeline=train_pipeline))
+val_dataloader = dict(
+    batch_size=16,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='transmamba_mm.TextVQA',
+        data_root=data_root,
+        data_prefix='images/train_images',
+        ann_file='annotations/TextVQA_0.5.1_val.json',
+        test_mode=True,
+        pipeline=test_pipeline))
+val_evaluator = [
+    dict(type='transmamba_mm.VQAAnswerMetric'),
+    dict(type='mmpretrain.VQAAcc')
+]
+test_dataloader = val_dataloader
+test_evaluator = val_evaluator
