@@ -76,17 +76,18 @@ def _load_inputs(x, delta, bias, p, q, e, live, s_xl, s_xe, s_dl, s_de,
 
 
 @triton.jit
-def scan_forward(x, delta, A, B, C, D, bias, order, y, last, M, E, L, N, s_xb,
-                 s_xm, s_xe, s_xl, s_db, s_dm, s_de, s_dl, s_Am, s_Bb, s_Bm,
-                 s_Bn, s_Bl, s_Cb, s_Cm, s_Cn, s_Cl, s_Dm, s_biasm, s_yb, s_ym,
-                 s_ye, s_yl, HAS_D: tl.constexpr, HAS_BIAS: tl.constexpr,
+def scan_forward(x, delta, A, B, C, D, bias, order, y, last, marks, M, E, L, N,
+                 s_xb, s_xm, s_xe, s_xl, s_db, s_dm, s_de, s_dl, s_Am, s_Bb,
+                 s_Bm, s_Bn, s_Bl, s_Cb, s_Cm, s_Cn, s_Cl, s_Dm, s_biasm, s_yb,
+                 s_ym, s_ye, s_yl, HAS_D: tl.constexpr, HAS_BIAS: tl.constexpr,
                  HAS_ORDER: tl.constexpr, PARAMS_IN_ORDER: tl.constexpr,
-                 SOFTPLUS: tl.constexpr, TILE: tl.constexpr, BN: tl.constexpr,
-                 BE: tl.constexpr):
+                 SOFTPLUS: tl.constexpr, TILE: tl.constexpr,
+                 MARK: tl.constexpr, BN: tl.constexpr, BE: tl.constexpr):
     """Scan; grid (ceil(E / BE), batch * M).
 
     A (M or 1, E, N) comes times log2(e), the last state goes to ``last``
-    (batch, M, E, N).
+    (batch, M, E, N), and the state before every MARK steps to ``marks``
+    (programs, ceil(L / MARK), N, BE).
     """
     pid = tl.program_id(1).to(tl.int64)
     b, m = pid // M, pid % M
@@ -108,8 +109,13 @@ def scan_forward(x, delta, A, B, C, D, bias, order, y, last, M, E, L, N, s_xb,
     shift = tl.zeros([BE], tl.float32)
     if HAS_BIAS:
         shift = tl.load(bias + m * s_biasm + e, mask=e_ok, other=0.)
+    marks += (pid * tl.num_programs(0) + tl.program_id(0)) * tl.cdiv(
+        L, MARK) * BN * BE
+    place = n[:, None] * BE + tl.arange(0, BE)[None, :]
     h = tl.zeros([BN, BE], tl.float32)
     for start in range(0, L, TILE):
+        if start % MARK == 0:
+            tl.store(marks + start // MARK * BN * BE + place, h)
         t = start + rows
         p, q = _steps(order, m, t, L, HAS_ORDER, PARAMS_IN_ORDER)
         live = (t < L)[:, None] & e_ok[None, :]
@@ -137,17 +143,18 @@ def scan_forward(x, delta, A, B, C, D, bias, order, y, last, M, E, L, N, s_xb,
 
 @triton.jit
 def scan_backward(x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB,
-                  dC, dD, dbias, states, M, E, L, N, s_xb, s_xm, s_xe, s_xl,
-                  s_db, s_dm, s_de, s_dl, s_Am, s_Bb, s_Bm, s_Bn, s_Bl, s_Cb,
-                  s_Cm, s_Cn, s_Cl, s_Dm, s_biasm, s_yb, s_ym, s_ye, s_yl,
-                  HAS_D: tl.constexpr, HAS_BIAS: tl.constexpr,
+                  dC, dD, dbias, marks, states, M, E, L, N, s_xb, s_xm, s_xe,
+                  s_xl, s_db, s_dm, s_de, s_dl, s_Am, s_Bb, s_Bm, s_Bn, s_Bl,
+                  s_Cb, s_Cm, s_Cn, s_Cl, s_Dm, s_biasm, s_yb, s_ym, s_ye,
+                  s_yl, HAS_D: tl.constexpr, HAS_BIAS: tl.constexpr,
                   HAS_ORDER: tl.constexpr, PARAMS_IN_ORDER: tl.constexpr,
-                  SOFTPLUS: tl.constexpr, TILE: tl.constexpr, BN: tl.constexpr,
-                  BE: tl.constexpr):
+                  SOFTPLUS: tl.constexpr, TILE: tl.constexpr,
+                  MARK: tl.constexpr, BN: tl.constexpr, BE: tl.constexpr):
     """Gradients of a scan; grid (ceil(E / BE), batch * M).
 
-    The states before each tile are computed again and kept in ``states``
-    (programs, tiles, N, BE); those inside a tile stay in registers.
+    The states before each tile are computed again from the last of the
+    ``marks`` and kept in ``states`` (programs, MARK / TILE, N, BE); those
+    inside a tile stay in registers.
     dx and ddelta (batch, M, L, E) are indexed as their inputs are, and so
     are the parts dA (batch, M, E, N), dB and
     dC (batch, M, ceil(E / BE), L, N), dD and dbias (batch, M, E), which the
@@ -171,8 +178,9 @@ def scan_backward(x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB,
     ddelta += pid * L * E
     dB += (pid * blocks + block) * L * N
     dC += (pid * blocks + block) * L * N
-    tiles = tl.cdiv(L, TILE)
-    states += (pid * blocks + block) * tiles * BN * BE
+    sections = tl.cdiv(L, MARK)
+    marks += (pid * blocks + block) * sections * BN * BE
+    states += (pid * blocks + block) * (MARK // TILE) * BN * BE
     place = n[:, None] * BE + tl.arange(0, BE)[None, :]
     a_ne = tl.load(
         A + m * s_Am + e[None, :] * N + n[:, None], mask=ne_ok, other=0.)
@@ -183,88 +191,99 @@ def scan_backward(x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB,
     if HAS_BIAS:
         shift = tl.load(bias + m * s_biasm + e, mask=e_ok, other=0.)
 
-    h = tl.zeros([BN, BE], tl.float32)
-    for tile in range(0, tiles):
-        tl.store(states + tile * BN * BE + place, h)
-        t = tile * TILE + rows
-        p, q = _steps(order, m, t, L, HAS_ORDER, PARAMS_IN_ORDER)
-        live = (t < L)[:, None] & e_ok[None, :]
-        xs, _, dt = _load_inputs(x, delta, shift, p, q, e, live, s_xl, s_xe,
-                                 s_dl, s_de, SOFTPLUS)
-        for i in tl.static_range(TILE):
-            qi = _at(order, m, tile * TILE + i, L, HAS_ORDER, PARAMS_IN_ORDER)
-            b_n = tl.load(
-                B + qi * s_Bl + n * s_Bn,
-                mask=n_ok & _within(tile * TILE + i, L, n),
-                other=0.)
-            dt_e = _row(dt, rows, i)
-            dtx_e = dt_e * _row(xs, rows, i)
-            h = tl.exp2(dt_e[None, :] * a_ne) * h + dtx_e[None, :] * b_n[:,
-                                                                         None]
-
     g = tl.zeros([BN, BE], tl.float32)
     dA_ne = tl.zeros([BN, BE], tl.float32)
     dD_e = tl.zeros([BE], tl.float32)
     dbias_e = tl.zeros([BE], tl.float32)
-    tl.debug_barrier()
-    for back in range(0, tiles):
-        tile = tiles - 1 - back
-        t = tile * TILE + rows
-        p, q = _steps(order, m, t, L, HAS_ORDER, PARAMS_IN_ORDER)
-        live = (t < L)[:, None] & e_ok[None, :]
-        xs, raw, dt = _load_inputs(x, delta, shift, p, q, e, live, s_xl, s_xe,
-                                   s_dl, s_de, SOFTPLUS)
-        dys = tl.load(
-            dy + p[:, None] * s_yl + e[None, :] * s_ye, mask=live,
-            other=0.).to(tl.float32)
-        h = tl.load(states + tile * BN * BE + place)
-        before = (h, )
-        for i in tl.static_range(TILE):
-            qi = _at(order, m, tile * TILE + i, L, HAS_ORDER, PARAMS_IN_ORDER)
-            b_n = tl.load(
-                B + qi * s_Bl + n * s_Bn,
-                mask=n_ok & _within(tile * TILE + i, L, n),
-                other=0.)
-            dt_e = _row(dt, rows, i)
-            dtx_e = dt_e * _row(xs, rows, i)
-            h = tl.exp2(dt_e[None, :] * a_ne) * h + dtx_e[None, :] * b_n[:,
-                                                                         None]
-            before = before + (h, )
-        dxs = d_skip[None, :] * dys
-        ddts = tl.zeros([TILE, BE], tl.float32)
-        for i in tl.static_range(TILE - 1, -1, -1):
-            qi = _at(order, m, tile * TILE + i, L, HAS_ORDER, PARAMS_IN_ORDER)
-            ok = n_ok & _within(tile * TILE + i, L, n)
-            b_n = tl.load(B + qi * s_Bl + n * s_Bn, mask=ok, other=0.)
-            c_n = tl.load(C + qi * s_Cl + n * s_Cn, mask=ok, other=0.)
-            dt_e, x_e = _row(dt, rows, i), _row(xs, rows, i)
-            dy_e, dtx_e = _row(dys, rows, i), dt_e * x_e
-            decay = tl.exp2(dt_e[None, :] * a_ne)
-            kept = decay * before[i]
-            g += dy_e[None, :] * c_n[:, None]
-            dC_n = tl.sum(dy_e[None, :] * before[i + 1], 1)
-            dB_n = tl.sum(g * dtx_e[None, :], 1)
-            by_dtx = tl.sum(g * b_n[:, None], 0)
-            by_log = g * kept
-            # A comes times log2(e): (dt A) / log2(e) is what is in exp
-            by_dt = tl.sum(by_log * a_ne, 0) * 0.6931471805599453
-            by_dt += by_dtx * x_e
-            dA_ne += by_log * dt_e[None, :]
-            dxs += tl.where(rows[:, None] == i, (by_dtx * dt_e)[None, :], 0.)
-            ddts += tl.where(rows[:, None] == i, by_dt[None, :], 0.)
-            g = g * decay
-            to = qi * N + n
-            tl.store(dB + to, dB_n, mask=ok)
-            tl.store(dC + to, dC_n, mask=ok)
-        if SOFTPLUS:
-            ddts = ddts * tl.where(raw > 20., 1., tl.sigmoid(raw))
-        ddts = tl.where(live, ddts, 0.)
-        dD_e += tl.sum(tl.where(live, dys * xs, 0.), 0)
-        dbias_e += tl.sum(ddts, 0)
-        at = p[:, None] * E + e[None, :]
-        tl.store(dx + at, dxs.to(dx.dtype.element_ty), mask=live)
-        at = q[:, None] * E + e[None, :]
-        tl.store(ddelta + at, ddts.to(ddelta.dtype.element_ty), mask=live)
+    for last in range(0, sections):
+        section = sections - 1 - last
+        first = section * (MARK // TILE)
+        tiles = tl.minimum(MARK // TILE, tl.cdiv(L, TILE) - first)
+        h = tl.load(marks + section * BN * BE + place)
+        for k in range(0, tiles):
+            tl.store(states + k * BN * BE + place, h)
+            tile = first + k
+            t = tile * TILE + rows
+            p, q = _steps(order, m, t, L, HAS_ORDER, PARAMS_IN_ORDER)
+            live = (t < L)[:, None] & e_ok[None, :]
+            xs, _, dt = _load_inputs(x, delta, shift, p, q, e, live, s_xl,
+                                     s_xe, s_dl, s_de, SOFTPLUS)
+            for i in tl.static_range(TILE):
+                qi = _at(order, m, tile * TILE + i, L, HAS_ORDER,
+                         PARAMS_IN_ORDER)
+                b_n = tl.load(
+                    B + qi * s_Bl + n * s_Bn,
+                    mask=n_ok & _within(tile * TILE + i, L, n),
+                    other=0.)
+                dt_e = _row(dt, rows, i)
+                dtx_e = dt_e * _row(xs, rows, i)
+                h = tl.exp2(
+                    dt_e[None, :] * a_ne) * h + dtx_e[None, :] * b_n[:, None]
+        tl.debug_barrier()
+        for back in range(0, tiles):
+            k = tiles - 1 - back
+            tile = first + k
+            t = tile * TILE + rows
+            p, q = _steps(order, m, t, L, HAS_ORDER, PARAMS_IN_ORDER)
+            live = (t < L)[:, None] & e_ok[None, :]
+            xs, raw, dt = _load_inputs(x, delta, shift, p, q, e, live, s_xl,
+                                       s_xe, s_dl, s_de, SOFTPLUS)
+            dys = tl.load(
+                dy + p[:, None] * s_yl + e[None, :] * s_ye,
+                mask=live,
+                other=0.).to(tl.float32)
+            h = tl.load(states + k * BN * BE + place)
+            before = (h, )
+            for i in tl.static_range(TILE):
+                qi = _at(order, m, tile * TILE + i, L, HAS_ORDER,
+                         PARAMS_IN_ORDER)
+                b_n = tl.load(
+                    B + qi * s_Bl + n * s_Bn,
+                    mask=n_ok & _within(tile * TILE + i, L, n),
+                    other=0.)
+                dt_e = _row(dt, rows, i)
+                dtx_e = dt_e * _row(xs, rows, i)
+                h = tl.exp2(
+                    dt_e[None, :] * a_ne) * h + dtx_e[None, :] * b_n[:, None]
+                before = before + (h, )
+            dxs = d_skip[None, :] * dys
+            ddts = tl.zeros([TILE, BE], tl.float32)
+            for i in tl.static_range(TILE - 1, -1, -1):
+                qi = _at(order, m, tile * TILE + i, L, HAS_ORDER,
+                         PARAMS_IN_ORDER)
+                ok = n_ok & _within(tile * TILE + i, L, n)
+                b_n = tl.load(B + qi * s_Bl + n * s_Bn, mask=ok, other=0.)
+                c_n = tl.load(C + qi * s_Cl + n * s_Cn, mask=ok, other=0.)
+                dt_e, x_e = _row(dt, rows, i), _row(xs, rows, i)
+                dy_e, dtx_e = _row(dys, rows, i), dt_e * x_e
+                decay = tl.exp2(dt_e[None, :] * a_ne)
+                kept = decay * before[i]
+                g += dy_e[None, :] * c_n[:, None]
+                dC_n = tl.sum(dy_e[None, :] * before[i + 1], 1)
+                dB_n = tl.sum(g * dtx_e[None, :], 1)
+                by_dtx = tl.sum(g * b_n[:, None], 0)
+                by_log = g * kept
+                # A comes times log2(e): (dt A) / log2(e) is what is in exp
+                by_dt = tl.sum(by_log * a_ne, 0) * 0.6931471805599453
+                by_dt += by_dtx * x_e
+                dA_ne += by_log * dt_e[None, :]
+                dxs += tl.where(rows[:, None] == i, (by_dtx * dt_e)[None, :],
+                                0.)
+                ddts += tl.where(rows[:, None] == i, by_dt[None, :], 0.)
+                g = g * decay
+                to = qi * N + n
+                tl.store(dB + to, dB_n, mask=ok)
+                tl.store(dC + to, dC_n, mask=ok)
+            if SOFTPLUS:
+                ddts = ddts * tl.where(raw > 20., 1., tl.sigmoid(raw))
+            ddts = tl.where(live, ddts, 0.)
+            dD_e += tl.sum(tl.where(live, dys * xs, 0.), 0)
+            dbias_e += tl.sum(ddts, 0)
+            at = p[:, None] * E + e[None, :]
+            tl.store(dx + at, dxs.to(dx.dtype.element_ty), mask=live)
+            at = q[:, None] * E + e[None, :]
+            tl.store(ddelta + at, ddts.to(ddelta.dtype.element_ty), mask=live)
+        tl.debug_barrier()
     tl.store(dA + pid * E * N + e[None, :] * N + n[:, None], dA_ne, mask=ne_ok)
     if HAS_D:
         tl.store(dD + pid * E + e, dD_e, mask=e_ok)

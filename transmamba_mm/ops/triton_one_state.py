@@ -73,14 +73,15 @@ def _channels(A, D, bias, m, e, e_ok, s_Am, s_Dm, s_biasm, HAS_D: tl.constexpr,
 
 
 @triton.jit
-def scan_forward(x, delta, A, B, C, D, bias, order, y, last, M, E, L, N, s_xb,
-                 s_xm, s_xe, s_xl, s_db, s_dm, s_de, s_dl, s_Am, s_Bb, s_Bm,
-                 s_Bn, s_Bl, s_Cb, s_Cm, s_Cn, s_Cl, s_Dm, s_biasm, s_yb, s_ym,
-                 s_ye, s_yl, HAS_D: tl.constexpr, HAS_BIAS: tl.constexpr,
+def scan_forward(x, delta, A, B, C, D, bias, order, y, last, marks, M, E, L, N,
+                 s_xb, s_xm, s_xe, s_xl, s_db, s_dm, s_de, s_dl, s_Am, s_Bb,
+                 s_Bm, s_Bn, s_Bl, s_Cb, s_Cm, s_Cn, s_Cl, s_Dm, s_biasm, s_yb,
+                 s_ym, s_ye, s_yl, HAS_D: tl.constexpr, HAS_BIAS: tl.constexpr,
                  HAS_ORDER: tl.constexpr, PARAMS_IN_ORDER: tl.constexpr,
-                 SOFTPLUS: tl.constexpr, TILE: tl.constexpr, BN: tl.constexpr,
-                 BE: tl.constexpr):
-    """Scan; arguments and grid as in ``triton_kernels``, N = 1."""
+                 SOFTPLUS: tl.constexpr, TILE: tl.constexpr,
+                 MARK: tl.constexpr, BN: tl.constexpr, BE: tl.constexpr):
+    """Scan; arguments and grid as in ``triton_kernels``, N = 1 = TILE / MARK.
+    """
     pid = tl.program_id(1).to(tl.int64)
     b, m = pid // M, pid % M
     e = tl.program_id(0) * BE + tl.arange(0, BE)
@@ -93,8 +94,11 @@ def scan_forward(x, delta, A, B, C, D, bias, order, y, last, M, E, L, N, s_xb,
     y += b * s_yb + m * s_ym
     a_e, skip, shift = _channels(A, D, bias, m, e, e_ok, s_Am, s_Dm, s_biasm,
                                  HAS_D, HAS_BIAS)
+    marks += (pid * tl.num_programs(0) + tl.program_id(0)) * tl.cdiv(
+        L, TILE) * BE + tl.arange(0, BE)
     carry = tl.zeros([BE], tl.float32)
     for start in range(0, L, TILE):
+        tl.store(marks + start // TILE * BE, carry)
         inside, p, q = _places(order, m, start + rows, L, HAS_ORDER,
                                PARAMS_IN_ORDER)
         live = inside[:, None] & e_ok[None, :]
@@ -115,14 +119,17 @@ def scan_forward(x, delta, A, B, C, D, bias, order, y, last, M, E, L, N, s_xb,
 
 @triton.jit
 def scan_backward(x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB,
-                  dC, dD, dbias, states, M, E, L, N, s_xb, s_xm, s_xe, s_xl,
-                  s_db, s_dm, s_de, s_dl, s_Am, s_Bb, s_Bm, s_Bn, s_Bl, s_Cb,
-                  s_Cm, s_Cn, s_Cl, s_Dm, s_biasm, s_yb, s_ym, s_ye, s_yl,
-                  HAS_D: tl.constexpr, HAS_BIAS: tl.constexpr,
+                  dC, dD, dbias, marks, states, M, E, L, N, s_xb, s_xm, s_xe,
+                  s_xl, s_db, s_dm, s_de, s_dl, s_Am, s_Bb, s_Bm, s_Bn, s_Bl,
+                  s_Cb, s_Cm, s_Cn, s_Cl, s_Dm, s_biasm, s_yb, s_ym, s_ye,
+                  s_yl, HAS_D: tl.constexpr, HAS_BIAS: tl.constexpr,
                   HAS_ORDER: tl.constexpr, PARAMS_IN_ORDER: tl.constexpr,
-                  SOFTPLUS: tl.constexpr, TILE: tl.constexpr, BN: tl.constexpr,
-                  BE: tl.constexpr):
-    """Gradients; arguments and grid as in ``triton_kernels``, N = 1."""
+                  SOFTPLUS: tl.constexpr, TILE: tl.constexpr,
+                  MARK: tl.constexpr, BN: tl.constexpr, BE: tl.constexpr):
+    """Gradients; arguments and grid as in ``triton_kernels``, N = 1.
+
+    MARK is TILE, so that nothing is computed again; ``states`` is not used.
+    """
     pid = tl.program_id(1).to(tl.int64)
     block = tl.program_id(0)
     b, m = pid // M, pid % M
@@ -138,29 +145,15 @@ def scan_backward(x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB,
     ddelta += pid * L * E
     part = pid * tl.num_programs(0) + block
     tiles = tl.cdiv(L, TILE)
-    states += part * tiles * BE + tl.arange(0, BE)
+    marks += part * tiles * BE + tl.arange(0, BE)
     a_e, skip, shift = _channels(A, D, bias, m, e, e_ok, s_Am, s_Dm, s_biasm,
                                  HAS_D, HAS_BIAS)
-
-    carry = tl.zeros([BE], tl.float32)
-    for tile in range(0, tiles):
-        tl.store(states + tile * BE, carry)
-        inside, p, q = _places(order, m, tile * TILE + rows, L, HAS_ORDER,
-                               PARAMS_IN_ORDER)
-        live = inside[:, None] & e_ok[None, :]
-        xs = _load_tokens(x, p, e, live, s_xl, s_xe)
-        _, dt = _load_step_size(delta, shift, q, e, live, s_dl, s_de, SOFTPLUS)
-        b_t = tl.load(B + q * s_Bl, mask=inside, other=0.)
-        decay, h = tl.associative_scan(
-            (tl.exp2(dt * a_e[None, :]), dt * xs * b_t[:, None]), 0, _then)
-        carry = _last_row(h + decay * carry[None, :], rows, TILE)
 
     # gradient by the state after a tile, and decay of the step after it
     later = tl.zeros([BE], tl.float32)
     dA_e = tl.zeros([BE], tl.float32)
     dD_e = tl.zeros([BE], tl.float32)
     dbias_e = tl.zeros([BE], tl.float32)
-    tl.debug_barrier()
     for back in range(0, tiles):
         tile = tiles - 1 - back
         t = tile * TILE + rows
@@ -185,7 +178,7 @@ def scan_backward(x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB,
         b0 = tl.load(B + q0 * s_Bl, mask=ok0, other=0.)
         before = dt0 * _load_tokens(x, p0, e, live0, s_xl, s_xe) * b0[:, None]
         before = tl.where(first[:, None],
-                          tl.load(states + tile * BE)[None, :], before)
+                          tl.load(marks + tile * BE)[None, :], before)
         _, kept = tl.associative_scan((decay, decay * before), 0, _then)
 
         # gradient by the state, from the steps after

@@ -15,7 +15,7 @@ from .triton_scan import empty_outputs, run_backward, run_forward
 def scan_directions(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor,
                     D: Optional[Tensor], bias: Optional[Tensor],
                     order: Optional[Tensor], params_in_order: bool,
-                    softplus: bool) -> Tuple[Tensor, Tensor]:
+                    softplus: bool) -> Tuple[Tensor, Tensor, Tensor]:
     """See :func:`transmamba_mm.ops.triton_scan.run_forward`."""
     return run_forward(x, delta, A, B, C, D, bias, order, params_in_order,
                        softplus)
@@ -28,18 +28,18 @@ def _(x, delta, A, B, C, D, bias, order, params_in_order, softplus):
 
 @torch.library.custom_op(
     'transmamba_mm::scan_directions_backward', mutates_args=())
-def scan_directions_backward(dy: Tensor, x: Tensor, delta: Tensor, A: Tensor,
-                             B: Tensor, C: Tensor, D: Optional[Tensor],
-                             bias: Optional[Tensor], order: Optional[Tensor],
-                             params_in_order: bool,
+def scan_directions_backward(dy: Tensor, marks: Tensor, x: Tensor,
+                             delta: Tensor, A: Tensor, B: Tensor, C: Tensor,
+                             D: Optional[Tensor], bias: Optional[Tensor],
+                             order: Optional[Tensor], params_in_order: bool,
                              softplus: bool) -> List[Tensor]:
     """See :func:`transmamba_mm.ops.triton_scan.run_backward`."""
-    return run_backward(dy, x, delta, A, B, C, D, bias, order, params_in_order,
-                        softplus)
+    return run_backward(dy, marks, x, delta, A, B, C, D, bias, order,
+                        params_in_order, softplus)
 
 
 @scan_directions_backward.register_fake
-def _(dy, x, delta, A, B, C, D, bias, order, params_in_order, softplus):
+def _(dy, marks, x, delta, A, B, C, D, bias, order, params_in_order, softplus):
 
     def by_token(t):
         return torch.empty_like(t.transpose(2, 3).contiguous()).transpose(2, 3)
@@ -57,13 +57,13 @@ def _(dy, x, delta, A, B, C, D, bias, order, params_in_order, softplus):
 
 
 def _keep(ctx, inputs, output):
-    ctx.save_for_backward(*inputs[:8])
+    ctx.save_for_backward(output[2], *inputs[:8])
     ctx.settings = inputs[8:]
 
 
-def _backward(ctx, dy, _):
-    inputs = ctx.saved_tensors
-    grads = scan_directions_backward(dy, *inputs, *ctx.settings)
+def _backward(ctx, dy, *_):
+    marks, *inputs = ctx.saved_tensors
+    grads = scan_directions_backward(dy, marks, *inputs, *ctx.settings)
     return (*(None if t is None else g
               for t, g in zip(inputs, grads)), None, None, None)
 

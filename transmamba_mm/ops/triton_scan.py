@@ -22,6 +22,8 @@ MAX_STATES = 64
 BLOCK, WARPS, TILE, BACKWARD_TILE = 32, 1, 4, 4
 #: Steps of a tile where a channel has one state.
 ONE_STATE_TILE = 16
+#: Steps between the states that the forward keeps for the backward.
+MARK = 32
 LOG2_E = 1.4426950408889634
 
 
@@ -142,11 +144,11 @@ def scan_directions(x: Tensor,
     x, delta, B, C = (t.expand(-1, m, -1, -1) for t in (x, delta, B, C))
     A, D, delta_bias = (None if t is None else t.float().expand(
         m, *t.shape[1:]) for t in (A, D, delta_bias))
-    run = (
-        torch.ops.transmamba_mm.scan_directions
-        if torch.compiler.is_compiling() else _Scan.apply)
-    return run(x, delta, A, B, C, D, delta_bias, order, params_in_scan_order,
-               delta_softplus)
+    args = (x, delta, A, B, C, D, delta_bias, order, params_in_scan_order,
+            delta_softplus)
+    if torch.compiler.is_compiling():
+        return torch.ops.transmamba_mm.scan_directions(*args)[:2]
+    return _Scan.apply(*args)
 
 
 def merge_directions(y: Tensor, z: Optional[Tensor], scale: float,
@@ -193,7 +195,8 @@ def _options(d_state: int, order, params_in_order, D, bias, softplus,
         PARAMS_IN_ORDER=params_in_order or order is None,
         SOFTPLUS=softplus,
         TILE=tile,
-        BN=max(1, 1 << (d_state - 1).bit_length()),
+        MARK=mark_steps(d_state),
+        BN=padded(d_state),
         BE=BLOCK,
         num_warps=WARPS)
 
@@ -201,26 +204,39 @@ def _options(d_state: int, order, params_in_order, D, bias, softplus,
 def run_forward(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor,
                 D: Optional[Tensor], bias: Optional[Tensor],
                 order: Optional[Tensor], params_in_order: bool,
-                softplus: bool) -> Tuple[Tensor, Tensor]:
+                softplus: bool) -> Tuple[Tensor, Tensor, Tensor]:
     """Launch the forward kernel; arguments as :func:`scan_directions`.
 
     Returns:
-        Tuple[Tensor, Tensor]: Outputs (batch, M, E, L) and last states.
+        Tuple[Tensor, Tensor, Tensor]: Outputs (batch, M, E, L), last states,
+        and the states that the backward starts from.
     """
     batch, m, e, length = x.shape
     n = A.shape[-1]
     A, B, C, D, bias = _prepare(A, B, C, D, bias)
-    y, last = empty_outputs(x, n)
+    y, last, marks = empty_outputs(x, n)
     with on_device(x.device):
         _kernels_for(n).scan_forward[(-(-e // BLOCK), batch * m)](
-            x, delta, A, B, C, D, bias, order, y, last, m, e, length, n,
+            x, delta, A, B, C, D, bias, order, y, last, marks, m, e, length, n,
             *_strides(x, delta, A, B, C, D, bias), *y.stride(),
             **_options(n, order, params_in_order, D, bias, softplus,
                        ONE_STATE_TILE if n == 1 else TILE))
-    return y, last
+    return y, last, marks
 
 
-def empty_outputs(x: Tensor, d_state: int) -> Tuple[Tensor, Tensor]:
+def mark_steps(d_state: int) -> int:
+    """Tell after how many steps a state is kept.
+
+    Args:
+        d_state (int): State size N.
+
+    Returns:
+        int: Steps.
+    """
+    return ONE_STATE_TILE if d_state == 1 else MARK
+
+
+def empty_outputs(x: Tensor, d_state: int) -> Tuple[Tensor, Tensor, Tensor]:
     """Allocate what the forward kernel fills.
 
     Args:
@@ -228,19 +244,36 @@ def empty_outputs(x: Tensor, d_state: int) -> Tuple[Tensor, Tensor]:
         d_state (int): State size N.
 
     Returns:
-        Tuple[Tensor, Tensor]: (batch, M, E, L), token by token in memory,
-        and (batch, M, E, N), float32.
+        Tuple[Tensor, Tensor, Tensor]: (batch, M, E, L), token by token in
+        memory, (batch, M, E, N) and (batch, M, ceil(E / BLOCK), marks, N',
+        BLOCK), float32.
     """
     batch, m, e, length = x.shape
     y = x.new_empty((batch, m, length, e), dtype=torch.float32)
     last = x.new_empty((batch, m, e, d_state), dtype=torch.float32)
-    return y.transpose(2, 3), last
+    marks = x.new_empty(
+        (batch, m, -(-e // BLOCK), -(-length // mark_steps(d_state)),
+         padded(d_state), BLOCK),
+        dtype=torch.float32)
+    return y.transpose(2, 3), last, marks
 
 
-def run_backward(dy: Tensor, x: Tensor, delta: Tensor, A: Tensor, B: Tensor,
-                 C: Tensor, D: Optional[Tensor], bias: Optional[Tensor],
-                 order: Optional[Tensor], params_in_order: bool,
-                 softplus: bool) -> List[Tensor]:
+def padded(d_state: int) -> int:
+    """Round the number of states up to a power of two.
+
+    Args:
+        d_state (int): State size N.
+
+    Returns:
+        int: N'.
+    """
+    return 1 << (d_state - 1).bit_length()
+
+
+def run_backward(dy: Tensor, marks: Tensor, x: Tensor, delta: Tensor,
+                 A: Tensor, B: Tensor, C: Tensor, D: Optional[Tensor],
+                 bias: Optional[Tensor], order: Optional[Tensor],
+                 params_in_order: bool, softplus: bool) -> List[Tensor]:
     """Launch the backward kernel.
 
     Returns:
@@ -261,11 +294,11 @@ def run_backward(dy: Tensor, x: Tensor, delta: Tensor, A: Tensor, B: Tensor,
     ddelta = empty(length, e, dtype=delta.dtype)
     dA, dD, dbias = empty(e, n), empty(e), empty(e)
     dB, dC = empty(blocks, length, n), empty(blocks, length, n)
-    states = empty(blocks, -(-length // tile), options['BN'], BLOCK)
+    states = empty(blocks, options['MARK'] // tile, options['BN'], BLOCK)
     with on_device(x.device):
         _kernels_for(n).scan_backward[(blocks, batch * m)](
             x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB, dC, dD,
-            dbias, states, m, e, length, n,
+            dbias, marks, states, m, e, length, n,
             *_strides(x, delta, A, B, C, D, bias), *dy.stride(), **options)
     return [
         dx.transpose(2, 3),
@@ -292,8 +325,8 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, *args):
-        y, last = run_forward(*args)
-        ctx.save_for_backward(*args[:8])
+        y, last, marks = run_forward(*args)
+        ctx.save_for_backward(marks, *args[:8])
         ctx.settings = args[8:]
         ctx.mark_non_differentiable(last)
         return y, last
@@ -301,8 +334,8 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     @first_order_only
     def backward(ctx, dy, _):
-        inputs = ctx.saved_tensors
-        grads = run_backward(dy, *inputs, *ctx.settings)
+        marks, *inputs = ctx.saved_tensors
+        grads = run_backward(dy, marks, *inputs, *ctx.settings)
         return (*(None if t is None else g
                   for t, g in zip(inputs, grads)), None, None, None)
 
