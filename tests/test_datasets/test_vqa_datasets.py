@@ -274,8 +274,8 @@ def test_pad_to_square():
     assert (tall[:, 3:7] == 9).all()
 
 
-def test_mmpretrain_datasets_take_the_pipeline(tmp_path, tokenizer):
-    """VizWiz, VQAv2, GQA and TextVQA give what the transforms need."""
+def write_annotations(tmp_path):
+    """One question about one image, as each data set writes it."""
     image = np.zeros((8, 8, 3), np.uint8)
     cv2.imwrite(str(tmp_path / 'COCO_000000000001.jpg'), image)
     name = 'COCO_000000000001.jpg'
@@ -302,6 +302,11 @@ def test_mmpretrain_datasets_take_the_pipeline(tmp_path, tokenizer):
         ]))
     for key, value in files.items():
         (tmp_path / f'{key}.json').write_text(json.dumps(value))
+
+
+def test_mmpretrain_datasets_take_the_pipeline(tmp_path, tokenizer):
+    """VizWiz, VQAv2, GQA and TextVQA give what the transforms need."""
+    write_annotations(tmp_path)
     pipeline = [
         dict(type='transmamba_mm.LoadImage'),
         dict(
