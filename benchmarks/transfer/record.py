@@ -77,6 +77,7 @@ def describe(row: Row, folder: str, **measured) -> Optional[Dict]:
     cuda = torch.cuda.is_available()
     return dict(
         **row.identity(),
+        name=row.name,
         value=curve[-1][1],
         metrics={
             k: round(v, 4)
