@@ -5,13 +5,13 @@ from typing import Dict, List, Optional, Tuple
 
 from figures import Line, group, pick, spread, table
 from lines import predictions_path
-from sections import is_teacher, students
+from sections import FRACTIONS, plain_students
+from tables import TEACHER
 
 from transmamba_mm.evaluation import (Predictions, compare_faults,
                                       describe_predictions)
 
-#: Shares of the images and methods that are compared.
-FRACTIONS = (1., 0.75)
+#: Methods that are compared.
 METHODS = ('scratch', 'transmamba')
 COLUMNS = dict(
     accuracy='accuracy',
@@ -50,14 +50,14 @@ def compare(lines: List[Line], results: str) -> Tuple[Dict, List[Figures]]:
         line, the teacher's label and the figures.
     """
     teachers = {}
-    for line in filter(is_teacher, lines):
+    for line in pick(lines, student=TEACHER):
         label = f'{line["student"]} ({line["fraction"]:.0%})'
         answers = read_predictions(line, results)
         if answers is not None:
             teachers[label] = answers
     out = []
     chosen = [
-        r for r in students(lines)
+        r for r in plain_students(lines)
         if r['method'] in METHODS and r['fraction'] in FRACTIONS
     ]
     for line in chosen:

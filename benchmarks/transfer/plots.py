@@ -8,7 +8,7 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
 from figures import Line, group, pick, values_of  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
-from sections import students  # noqa: E402
+from sections import plain_students, timed_students  # noqa: E402
 
 COLOURS = dict(scratch='tab:orange', transmamba='tab:blue')
 NAMES = dict(scratch='from scratch', transmamba='TransMamba')
@@ -24,7 +24,7 @@ def plot_data_curve(lines: List[Line], path: str) -> bool:
     Returns:
         bool: Whether there was something to draw: three shares or more.
     """
-    chosen = [r for r in students(lines) if r['method'] in COLOURS]
+    chosen = [r for r in plain_students(lines) if r['method'] in COLOURS]
     curves = [(key, group(own, 'fraction')) for key, own in group(
         chosen, 'student', 'method', 'teacher', 'epochs').items()]
     curves = [(key, points) for key, points in curves if len(points) > 2]
@@ -60,10 +60,8 @@ def plot_over_time(lines: List[Line], path: str) -> bool:
         bool: Whether there was something to draw: students with both
         methods.
     """
-    alone = students(lines, 'alone')
-    chosen = [r for r in alone or students(lines) if r['method'] in COLOURS]
-    panels = [(key, own) for key, own in group(chosen, 'student', 'epochs',
-                                               'side_by_side').items()
+    panels = [(key, own) for key, own in group(
+        timed_students(lines), 'student', 'epochs', 'side_by_side').items()
               if len(group(own, 'method')) == 2]
     if not panels:
         return False
@@ -108,5 +106,6 @@ def finish(axes: Axes, label: str) -> None:
     """
     axes.set_xlabel(label)
     axes.set_ylabel('accuracy on the test images, %')
+    axes.label_outer()
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)

@@ -11,13 +11,15 @@ import os.path as osp
 import sys
 from typing import List, Tuple
 
+from claims import claim_table, verdict
 from fault_sections import class_table, fault_table
-from figures import Line
+from figures import Line, pick
 from lines import read_lines
 from plots import plot_data_curve, plot_over_time
-from sections import (LEVELS, ablation_table, claim_table, cost_table,
-                      curve_table, is_teacher, other_table, shape_table,
-                      teacher_table, time_table, variant_table, verdict)
+from sections import (LEVELS, ablation_table, cost_table, curve_table,
+                      other_table, shape_table, teacher_table, time_table,
+                      variant_table)
+from tables import TEACHER
 
 from transmamba_mm.utils.atomic_io import atomic_write
 
@@ -182,9 +184,7 @@ def readme_block(lines: List[Line]) -> str:
     own = [r for r in lines if r['task'] == 'classification']
     teachers = ', '.join(
         f'{r["student"]} trained on {r["fraction"]:.0%} of the images '
-        f'({r["value"]:.2f}%)' for r in own
-        if is_teacher(r) and any(r['student'] in line['teacher']
-                                 for line in own))
+        f'({r["value"]:.2f}%)' for r in pick(own, student=TEACHER))
     return '\n\n'.join([
         text, f'(Accuracy in % on the test images of {listed(own, "data")} '
         f'after the last epoch. Teachers: {teachers}. Cards: '

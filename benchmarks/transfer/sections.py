@@ -1,13 +1,14 @@
 """The tables of docs/results.md about accuracy, time and cost."""
 from statistics import mean
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Sequence
 
-from figures import (Line, against, difference, group, is_clear, pick, spread,
-                     table, values_of)
-from tables import METHODS, TEACHERS
+from figures import Line, against, group, pick, spread, table, values_of
+from tables import METHODS, TEACHER, TEACHERS
 
 #: Shares of scratch's last accuracy to which times are compared.
 LEVELS = (0.9, 0.95, 1.)
+#: Shares of the images that the main tables show.
+FRACTIONS = (1., 0.75)
 
 
 def is_teacher(line: Line) -> bool:
@@ -38,68 +39,20 @@ def students(lines: List[Line], variant: str = '') -> List[Line]:
     ]
 
 
-def claims(lines: List[Line]) -> List[Tuple]:
-    """Pair scratch on all images with TransMamba on 75 % of them.
+def plain_students(lines: List[Line], variant: str = '') -> List[Line]:
+    """Choose those with the teacher of the recipes, or from scratch.
 
     Args:
         lines (List[Line]): Results.
+        variant (str): As :func:`students`. Defaults to ''.
 
     Returns:
-        List[Tuple]: Student, epochs, teacher, lines of scratch, lines of
-        TransMamba.
+        List[Line]: The chosen lines.
     """
-    out = []
-    for (student, epochs), own in group(students(lines), 'student',
-                                        'epochs').items():
-        scratch = pick(own, method='scratch', fraction=1.)
-        taught = pick(own, method='transmamba', fraction=0.75)
-        for (teacher, ), those in group(taught, 'teacher').items():
-            if scratch:
-                out.append((student, epochs, teacher, scratch, those))
-    return out
-
-
-def claim_table(lines: List[Line]) -> str:
-    """Compare TransMamba on 75 % of the images with scratch on all.
-
-    Args:
-        lines (List[Line]): Results.
-
-    Returns:
-        str: Markdown.
-    """
-    return table([
-        'student', 'epochs', 'scratch, 100%', 'teacher (its images)',
-        'TransMamba, 75%', 'difference'
-    ], [(student, epochs, spread(values_of(scratch)), teacher,
-         spread(values_of(taught)), against(taught, scratch))
-        for student, epochs, teacher, scratch, taught in claims(lines)])
-
-
-def verdict(lines: List[Line]) -> str:
-    """Say in words what the figures allow to say.
-
-    Args:
-        lines (List[Line]): Results.
-
-    Returns:
-        str: One sentence a student and teacher, '' without figures.
-    """
-    out = []
-    for student, epochs, teacher, scratch, taught in claims(lines):
-        gap, noise = difference(taught, scratch)
-        seeds = min(len(scratch), len(taught))
-        if seeds < 2:
-            words = 'which one seed does not decide'
-        elif not is_clear((gap, noise)):
-            words = f'which is within the seed spread of {noise:.2f}'
-        else:
-            words = f'more than the seed spread of {noise:.2f}'
-        side = 'above' if gap >= 0 else 'below'
-        out.append(f'- {student}, {epochs} epochs: TransMamba with 75% of the '
-                   f'images and the teacher {teacher} ends {abs(gap):.2f} '
-                   f'points {side} scratch with all of them, {words}.')
-    return '\n'.join(out)
+    return [
+        r for r in students(lines, variant)
+        if r['teacher'].split(' ')[0] in ('', TEACHER)
+    ]
 
 
 def teacher_table(lines: List[Line]) -> str:
@@ -125,11 +78,12 @@ def ablation_table(lines: List[Line]) -> str:
 
     Returns:
         str: Markdown; a cell is the mean, its spread and the difference
-        against scratch.
+        against scratch. Where one method alone has a teacher, there is no
+        row.
     """
     rows = []
     for (student, fraction, epochs), own in group(
-            students(lines), 'student', 'fraction', 'epochs').items():
+            plain_students(lines), 'student', 'fraction', 'epochs').items():
         scratch = pick(own, method='scratch')
         taught = [r for r in own if r['teacher']]
         for (teacher, ), those in group(taught, 'teacher').items():
@@ -138,8 +92,9 @@ def ablation_table(lines: List[Line]) -> str:
                 seeds = pick(those, method=method)
                 cells.append(
                     f'{spread(values_of(seeds))} {against(seeds, scratch)}')
-            rows.append((student, f'{fraction:.0%}', epochs, teacher,
-                         spread(values_of(scratch)), *cells))
+            if len(group(those, 'method')) > 1:
+                rows.append((student, f'{fraction:.0%}', epochs, teacher,
+                             spread(values_of(scratch)), *cells))
     return table(['student', 'images', 'epochs', 'teacher', *METHODS], rows)
 
 
@@ -263,6 +218,24 @@ def seconds_to(lines: Sequence[Line], target: float) -> List[float]:
     return out
 
 
+def timed_students(lines: List[Line]) -> List[Line]:
+    """Choose the trainings whose times are compared.
+
+    Args:
+        lines (List[Line]): Results.
+
+    Returns:
+        List[Line]: Scratch and TransMamba, those that ran alone on a device
+        if there are any.
+    """
+    chosen = plain_students(lines, 'alone') or plain_students(lines)
+    return [
+        r for r in chosen
+        if r['method'] in ('scratch',
+                           'transmamba') and r['fraction'] in FRACTIONS
+    ]
+
+
 def time_table(lines: List[Line]) -> str:
     """Compare the time to levels of scratch's last accuracy.
 
@@ -274,7 +247,7 @@ def time_table(lines: List[Line]) -> str:
         reach the level.
     """
     rows = []
-    timed = students(lines) + students(lines, 'alone')
+    timed = timed_students(lines)
     for (student, epochs, beside, card), own in group(timed, 'student',
                                                       'epochs', 'side_by_side',
                                                       'card').items():
@@ -285,8 +258,6 @@ def time_table(lines: List[Line]) -> str:
         for (method, fraction,
              teacher), seeds in group(own, 'method', 'fraction',
                                       'teacher').items():
-            if method not in ('scratch', 'transmamba'):
-                continue
             cells = []
             for level in levels:
                 times = seconds_to(seeds, level)

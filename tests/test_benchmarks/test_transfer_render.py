@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from transmamba_mm.evaluation import Predictions
-from .transfer import fault_sections, figures, lines, render, sections, tables
+from .transfer import (claims, fault_sections, figures, lines, render,
+                       sections, tables)
 
 #: Last accuracy of the first seed; each further seed has 2 points more.
 ACCURACY = dict(scratch=70., subclone=71., distill=60., transmamba=82.)
@@ -54,12 +55,12 @@ def pair(*fractions):
 
 
 def test_claim_compares_all_images_with_three_quarters():
-    rows = cells(sections.claim_table(results(pair(1., 0.75))))
+    rows = cells(claims.claim_table(results(pair(1., 0.75))))
     assert rows == [[
         'vim-tiny-32', '2', '71.00 ± 1.41 (2)', 'vit-tiny-32 (100%)',
         '83.00 ± 1.41 (2)', '**+12.00**'
     ]]
-    assert sections.claim_table(results(pair(1., 1.))) == ''
+    assert claims.claim_table(results(pair(1., 1.))) == ''
 
 
 @pytest.mark.parametrize('shift, seeds, words', [
@@ -73,8 +74,24 @@ def test_the_verdict_is_computed(shift, seeds, words):
         dict(r, value=r['value'] + shift * (r['method'] == 'transmamba'))
         for r in results(pair(1., 0.75)) if r['seed'] < seeds
     ]
-    assert words in sections.verdict(found)
-    assert ('spread of 2.00' in sections.verdict(found)) == (seeds > 1)
+    assert words in claims.verdict(found)
+    assert ('spread of 2.00' in claims.verdict(found)) == (seeds > 1)
+
+
+def test_students_and_methods_are_counted():
+    rows = pair(1., 0.75) + [
+        taught(m, s, student='vmamba-tiny-32', fraction=f)
+        for m, f in (('scratch', 1.), ('transmamba', 0.75)) for s in (0, 1)
+    ]
+    found = results(rows)
+    for r in found[-2:]:
+        r['value'] = 71.5
+    assert 'more than the seed spread for 1 of 2 students (2 epochs)' in (
+        claims.verdict(found))
+    text = claims.verdict(results([taught(m, 0, 0.75) for m in ACCURACY]))
+    assert text == (
+        '- vim-tiny-32, 75% of the images, 2 epochs, teacher vit-tiny-32 '
+        '(100%): transmamba ends highest, within the seed spread of subclone.')
 
 
 def test_a_difference_is_bold_beyond_the_spread_only():
@@ -88,15 +105,20 @@ def test_a_difference_is_bold_beyond_the_spread_only():
 
 def test_each_method_is_compared_on_the_same_images():
     rows = [taught(m, s, f) for m in ACCURACY for s in (0, 1) for f in (1, )]
-    rows += [taught('distill', 0, 0.75), taught('scratch', 0, 0.75)]
-    rows.append(taught('distill', 0, 0.75, teacher_fraction=0.75))
+    rows += [taught(m, 0, 0.75) for m in ('distill', 'scratch', 'subclone')]
+    rows += [
+        taught(m, 0, 0.75, teacher_fraction=0.75)
+        for m in ('distill', 'transmamba')
+    ]
+    rows += [taught(m, 0, 0.5) for m in ('scratch', 'transmamba')]
     whole, part, own = cells(sections.ablation_table(results(rows)))
     assert whole[4:] == [
         '71.00 ± 1.41 (2)', '72.00 ± 1.41 (2) +1.00',
         '61.00 ± 1.41 (2) **-10.00**', '83.00 ± 1.41 (2) **+12.00**'
     ]
     assert part[3:] == [
-        'vit-tiny-32 (100%)', '70.00 (1)', '', '60.00 (1) -10.00', ''
+        'vit-tiny-32 (100%)', '70.00 (1)', '71.00 (1) +1.00',
+        '60.00 (1) -10.00', ''
     ]
     assert own[3] == 'vit-tiny-32 (75%)'
 
@@ -137,9 +159,12 @@ def test_times_are_those_to_shares_of_scratch():
 
 def test_what_ran_otherwise_is_not_mixed_into_times():
     found = results(pair(1., 1.))
+    found += [dict(r, side_by_side=3) for r in found[:3]]
+    rows = cells(sections.time_table(found))
+    assert [r[2] for r in rows] == ['2', '2', '3', '3']
     found += [dict(r, variant='alone', side_by_side=1) for r in found[:3]]
     rows = cells(sections.time_table(found))
-    assert [r[2] for r in rows] == ['2', '2', '1', '1']
+    assert [r[2] for r in rows] == ['1', '1'], 'those alone on a card, if any'
 
 
 def test_cost_is_told_where_it_was_measured():
@@ -204,6 +229,7 @@ def made_up():
         taught(m, s, f) for m in ('scratch', 'transmamba') for s in (0, 1)
         for f in (0.5, 0.75, 1.)
     ]
+    rows.append(taught('distill', 0, 0.75))
     return results(rows) + [line(tables.teachers()[0], 91.)]
 
 

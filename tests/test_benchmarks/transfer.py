@@ -5,6 +5,7 @@ from ..command import ROOT
 
 sys.path.insert(0, str(ROOT / 'benchmarks' / 'transfer'))
 
+import claims  # noqa: E402
 import fault_sections  # noqa: E402
 import figures  # noqa: E402
 import lines  # noqa: E402
@@ -17,6 +18,6 @@ import sections  # noqa: E402
 import tables  # noqa: E402
 
 __all__ = [
-    'fault_sections', 'figures', 'lines', 'meter', 'record', 'render', 'row',
-    'run', 'sections', 'tables'
+    'claims', 'fault_sections', 'figures', 'lines', 'meter', 'record',
+    'render', 'row', 'run', 'sections', 'tables'
 ]
