@@ -144,10 +144,9 @@ def command(row: Row, folder: str, data_root: str,
         **row.options()
     }
     return [
-        sys.executable,
-        osp.join('tools',
-                 'train.py'), row.config, '--work-dir', folder, '--resume',
-        '--cfg-options', *[f'{k}={v}' for k, v in options.items()], *more
+        sys.executable, 'tools/train.py', row.config, '--work-dir', folder,
+        '--resume', '--cfg-options', *[f'{k}={v}' for k, v in options.items()],
+        *more
     ]
 
 
