@@ -242,11 +242,11 @@ class Scheduler:
                 self.running.append(Job(ready[0], device, self.args))
 
     def missing(self, row: Row) -> str:
-        """Say which weight files a row waits for, '' if for none."""
+        """Say which files or folders a row waits for, '' if for none."""
         files = [
             path for path in (osp.join(self.args.teachers, name)
                               for name in row.needs.values())
-            if not osp.isfile(path)
+            if not osp.exists(path)
         ]
         return f'needs {", ".join(files)}' if files else ''
 
