@@ -77,8 +77,8 @@ def conditions(lines: List[Line], results: str) -> str:
         '- Values are those of the last epoch on the test data; no checkpoint '
         'was selected.',
         f'- Raw lines, one a training, with its config and options: `{name}`.',
-        '- Made by `python benchmarks/transfer/run.py TABLE` '
-        '(`--help` names the tables) and '
+        '- Made by `python benchmarks/transfer/run.py ablation`, and so on '
+        '(`--help` names the tables), and '
         '`python benchmarks/transfer/render.py`.', f'- {SPREAD}'
     ])
 
