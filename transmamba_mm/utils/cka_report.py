@@ -51,7 +51,14 @@ def draw_cka(matrix: Tensor, layer_map: Sequence[int]) -> bytes:
     axes = figure.subplots()
     image = axes.imshow(
         matrix.numpy(), origin='lower', cmap='viridis', vmin=0, vmax=1)
-    axes.plot(layer_map, range(num_rows), 'r.')
+    axes.plot(
+        layer_map,
+        range(num_rows),
+        linestyle='',
+        marker='o',
+        markersize=5,
+        markerfacecolor='white',
+        markeredgecolor='black')
     axes.set_xticks(range(num_columns))
     axes.set_yticks(range(num_rows))
     axes.set_xlabel('teacher layer')
