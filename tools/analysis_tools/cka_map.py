@@ -13,6 +13,7 @@ from transmamba_mm.engine.hooks.subclone_inputs import find_teacher_config
 from transmamba_mm.models import FrozenTeacher
 from transmamba_mm.models.distillers.cka import measure_cka, pick_layers
 from transmamba_mm.utils.cka_report import save_cka
+from transmamba_mm.utils.launch import load_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -61,7 +62,7 @@ def build_teacher(cfg: Config, args: argparse.Namespace) -> FrozenTeacher:
 
 def main() -> None:
     args = parse_args()
-    cfg = Config.fromfile(args.student)
+    cfg = load_config(args.student)
     cfg.merge_from_dict(args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     teacher = build_teacher(cfg, args)

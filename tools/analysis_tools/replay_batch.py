@@ -1,9 +1,10 @@
 """Run a batch again that the guard saved because it was not finite."""
 import argparse
 
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 
 import transmamba_mm  # noqa: F401  (before torchvision is imported)
+from transmamba_mm.utils.launch import load_config
 from transmamba_mm.utils.replay import replay_batch
 
 
@@ -25,7 +26,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    cfg = Config.fromfile(args.config)
+    cfg = load_config(args.config)
     cfg.merge_from_dict(args.cfg_options)
     reason = replay_batch(cfg, args.batch, args.checkpoint, args.device)
     print(reason or 'All was finite this time.')

@@ -13,6 +13,7 @@ from mmpretrain.apis import get_model
 from mmpretrain.registry import TRANSFORMS
 from torch import Tensor, nn
 
+from transmamba_mm.utils.launch import load_config
 from transmamba_mm.utils.sample_batches import sample_batches
 
 ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
@@ -33,7 +34,7 @@ def build_model(config: str, checkpoint: Optional[str], options: dict,
         Tuple[nn.Module, Config]: Model and config.
     """
     if osp.isfile(config):
-        cfg = Config.fromfile(config)
+        cfg = load_config(config)
     else:
         cfg = get_model(config)._config
     cfg.merge_from_dict(options)
