@@ -115,14 +115,15 @@ def test_pooled_features_are_refused():
 
 def test_contribution():
     point = torch.zeros(8, 8)
-    point[4, 4] = 1.
-    assert contribution_area(point, 0.95) == 4 / 64
+    point[1, 6] = 1.
     even = torch.ones(8, 8)
+    assert contribution_area(point, 0.95) == 1 / 64
     assert contribution_area(even, 0.25) == 0.25
     assert contribution_area(even, 1.) == 1.
-    assert contribution_area(torch.ones(4, 8), 0.25) == 0.25
-    centred = point + 1e-3 * even
-    assert contribution_area(centred, 0.5) < contribution_area(even, 0.5)
+    assert contribution_area(torch.tensor([[1., 4.], [2., 3.]]), 0.7) == 0.5
+    assert contribution_area(torch.zeros(2, 2), 0.5) <= 1.
+    mixed = point + 1e-3 * even
+    assert contribution_area(mixed, 0.5) < contribution_area(even, 0.5)
 
 
 def test_drawing():

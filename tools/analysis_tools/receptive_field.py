@@ -56,7 +56,7 @@ def main() -> None:
         fields[stem(config, checkpoint)] = field
         halves, most = (contribution_area(field, s) for s in (0.5, 0.95))
         print(f'{config}: {len(images)} images, half of the gradient in '
-              f'{halves:.1%} of the image, 95 % in {most:.1%}')
+              f'{halves:.1%} of the pixels, 95 % in {most:.1%}')
     atomic_write(args.out, to_png(draw_receptive_fields(fields)))
     print(f'Saved {args.out}')
 
