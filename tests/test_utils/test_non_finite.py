@@ -133,6 +133,16 @@ def test_replay_draws_the_same_numbers(tmp_path):
             assert replay_batch(runner.cfg, str(path)) is not None
 
 
+def test_replay_in_mixed_precision(tmp_path):
+    runner, _ = train(tmp_path, student_cfg())
+    path = str(tmp_path / 'non_finite/iter_1.pth')
+    content = torch.load(path)
+    assert content['autocast'] is None
+    assert 'bfloat16' not in replay_batch(runner.cfg, path)
+    torch.save(dict(content, autocast='bfloat16'), path)
+    assert 'bfloat16 (8, 17, ' in replay_batch(runner.cfg, path)
+
+
 def test_no_file_is_wanted(tmp_path):
     _, error = train(tmp_path, student_cfg(), max_files=0)
     assert not (tmp_path / 'non_finite').exists()
@@ -207,6 +217,17 @@ def test_large_batch_is_cut(tmp_path):
     assert torch.equal(back['inputs'][0], torch.arange(100.))
     with pytest.raises(ValueError, match='more than 100 bytes'):
         save_batch(str(path), batch_of(8), 100)
+
+
+def test_labels_that_stay_together_are_cut_too(tmp_path):
+    """As a data set gives them that makes whole batches."""
+    sample = DataSample().set_gt_label(torch.arange(8))
+    batch = dict(
+        inputs=torch.zeros(8, 100, dtype=torch.uint8), data_samples=[sample])
+    told = save_batch(str(tmp_path / 'x.pth'), batch, 500)
+    back = load_batch(str(tmp_path / 'x.pth'))['batch']
+    assert told['kept'] == 4 == len(back['inputs'])
+    assert back['data_samples'][0].gt_label.tolist() == [0, 1, 2, 3]
 
 
 def test_view_does_not_bring_its_storage(tmp_path):

@@ -43,7 +43,7 @@ def save_batch(path: str, batch: Any, max_bytes: float,
     size = num_bytes(packed)
     if size > max_bytes and total:
         kept = int(total * max_bytes / size)
-        packed = pack(cut(batch, total, kept))
+        packed = cut(packed, total, kept)
     if not kept or num_bytes(packed) > max_bytes:
         raise ValueError(f'a sample has more than {max_bytes:g} bytes')
     weights = pack(more.pop('state_dict', {}))
@@ -192,17 +192,21 @@ def _length(value: Any) -> Optional[int]:
     return len(value) if sized else None
 
 
-def cut(batch: Any, total: int, kept: int) -> Any:
+def cut(packed: Any, total: int, kept: int) -> Any:
     """Keep the first samples of a batch.
 
     Args:
-        batch (Any): A batch as the data loader gives it.
+        packed (Any): What :func:`pack` returned.
         total (int): Samples in it; what has another length stays whole.
         kept (int): Samples wanted.
 
     Returns:
-        Any: The batch, of ``kept`` samples.
+        Any: The same structure, of ``kept`` samples.
     """
-    if isinstance(batch, dict):
-        return {k: cut(v, total, kept) for k, v in batch.items()}
-    return batch[:kept] if _length(batch) == total else batch
+    if isinstance(packed, dict):
+        return {k: cut(v, total, kept) for k, v in packed.items()}
+    if _length(packed) == total:
+        return packed[:kept]
+    if isinstance(packed, (list, tuple)):
+        return type(packed)(cut(v, total, kept) for v in packed)
+    return packed

@@ -13,6 +13,7 @@ from torch import nn
 
 from transmamba_mm.engine.hooks import NonFiniteGuardHook
 from transmamba_mm.utils.non_finite import tie_gradients_to_loss
+from transmamba_mm.utils.saved_batch import load_batch
 
 
 class Poison(nn.Module):
@@ -321,6 +322,8 @@ def test_failures_under_a_loss_scaler_are_reported(tmp_path, cpu_scaler, mode,
     for name in ('last.weight', 'norm.running_mean'):
         assert equal(states[2]['model'][name], states[4]['model'][name])
     assert [line for line in log if 'not finite' in line]
+    saved = load_batch(str(next((tmp_path / 'non_finite').iterdir())))
+    assert saved['autocast'] == 'bfloat16'
     assert all(
         torch.isfinite(value).all() for value in states[-1]['model'].values())
 
