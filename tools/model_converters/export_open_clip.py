@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Dict
 
 import torch
-from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 from mmpretrain.registry import MODELS
 from torch import nn
 
 import transmamba_mm  # noqa: F401  (safe loading)
 from transmamba_mm.models import OpenCLIPTextTower, OpenCLIPVideoTower
+from transmamba_mm.utils.launch import load_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -87,7 +87,7 @@ def export(config: str, checkpoint: str, dst: str) -> float:
     Returns:
         float: The factor on the cosines that was learned.
     """
-    cfg = Config.fromfile(config)
+    cfg = load_config(config)
     cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
     model = MODELS.build(cfg.model)
     loaded = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
