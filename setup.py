@@ -84,7 +84,6 @@ if __name__ == '__main__':
             tests=requirements('tests'),
             tune=requirements('tune')),
         classifiers=[
-            'License :: OSI Approved :: Apache Software License',
             'Operating System :: OS Independent',
             'Programming Language :: Python :: 3',
         ],
