@@ -70,8 +70,8 @@ if __name__ == '__main__':
         packages=find_packages(include=('transmamba_mm', 'transmamba_mm.*')),
         package_data={
             'transmamba_mm': [
-                'py.typed', '.mim/model-index.yml', '.mim/**/*.py', '.mim/**/*.yml',
-                '.mim/**/*.sh', '.mim/**/*.md'
+                'py.typed', '.mim/model-index.yml', '.mim/**/*.py',
+                '.mim/**/*.yml', '.mim/**/*.sh', '.mim/**/*.md'
             ]
         },
         python_requires='>=3.10',

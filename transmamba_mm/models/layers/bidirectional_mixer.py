@@ -83,7 +83,8 @@ class BidirectionalMixer(MambaMixer):
                                 dim=-1)
         # the scan adds the bias of dt_proj
         delta = dt @ dt_proj.transpose(1, 2)
-        delta, b, c = (t.unflatten(1, (inner.shape[0], -1)).permute(1, 0, 3, 2)
+        delta, b, c = (t.unflatten(1,
+                                   (inner.shape[0], -1)).permute(1, 0, 3, 2)
                        for t in (delta, b, c))  # (B, 2, ., L)
         return multi_direction_scan(
             x,
