@@ -25,5 +25,10 @@ autodoc_typehints = 'signature'
 autodoc_default_options = {'members': True}
 napoleon_numpy_docstring = False
 
+# 'l1' is what a config says
+smartquotes = False
+
 html_theme = 'furo'
+html_static_path = ['_static']
+html_css_files = ['site.css']
 html_title = f'transmamba_mm {release}'
