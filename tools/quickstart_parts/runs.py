@@ -117,7 +117,15 @@ class Run:
             subprocess.Popen: The process; its output is in ``train.log``.
         """
         return self._tool('train.py', self.write_config(), '--work-dir',
-                          self.dir, '--resume')
+                          self.dir, '--resume', *self.flags())
+
+    def flags(self) -> List[str]:
+        """Return further flags of ``tools/train.py``.
+
+        Returns:
+            List[str]: Flags.
+        """
+        return []
 
     def test(self) -> subprocess.Popen:
         """Start the test of the last checkpoint.
