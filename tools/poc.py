@@ -35,8 +35,9 @@ def main() -> None:
         raise SystemExit(130) from None
     finally:
         clock.stop()
-    print(f'\n{page.headline(report)}\n{page.subline(report)}\n\n'
-          f'Report:  {work_dir / "report.html"}\n'
+    sentences = [page.headline(report), page.subline(report)]
+    print('', *sentences, page.warning(report) or '', sep='\n')
+    print(f'Report:  {work_dir / "report.html"}\n'
           f'Figures: {work_dir / "report.json"}')
 
 

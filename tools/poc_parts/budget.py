@@ -49,7 +49,7 @@ class Plan:
     """What is trained.
 
     Args:
-        share (float): Part of the wanted epochs.
+        share (float): Part of the wanted epochs of a student.
         seeds (int): Seeds.
         seconds (float): Estimate for all trainings.
         notes (List[str]): What was shortened.
@@ -59,16 +59,21 @@ class Plan:
     seconds: float = 0.
     notes: List[str] = field(default_factory=list)
 
-    def epochs(self, wanted: int) -> int:
-        """Shorten a training.
+    def epochs(self, wanted: int, kind: str = 'student') -> int:
+        """Shorten a training, a teacher's half as much.
+
+        A student learns nothing from a teacher that is not there yet (our
+        choice).
 
         Args:
             wanted (int): Epochs.
+            kind (str): Of the training. Defaults to 'student'.
 
         Returns:
             int: At least 1.
         """
-        return max(1, math.floor(self.share * wanted))
+        share = min(1., 2 * self.share) if kind == 'teacher' else self.share
+        return max(1, math.floor(share * wanted))
 
     def to_dict(self) -> dict:
         """Return plain values.
@@ -86,7 +91,7 @@ def estimate(jobs: Sequence[Job], costs: Dict[str, Cost], share: float,
     Args:
         jobs (Sequence[Job]): The trainings, in their order.
         costs (Dict[str, Cost]): What each kind costs.
-        share (float): Part of the wanted epochs.
+        share (float): Part of the students' wanted epochs.
         slots (int): Trainings side by side.
         validations (int): Validations of a training, at most.
 
@@ -95,7 +100,8 @@ def estimate(jobs: Sequence[Job], costs: Dict[str, Cost], share: float,
     """
 
     def seconds(job: Job) -> float:
-        cost, epochs = costs[job.kind], Plan(share, 1).epochs(job.epochs)
+        cost = costs[job.kind]
+        epochs = Plan(share, 1).epochs(job.epochs, job.kind)
         return cost.start + epochs * job.steps * cost.step + min(
             epochs, validations) * cost.validation
 
@@ -158,10 +164,13 @@ def _largest(fits: Callable[[float], bool], low: float) -> float:
 def _tell(plan: Plan, jobs: Sequence[Job], wanted: int) -> List[str]:
     notes = []
     if plan.share < 1:
-        cut = {(job.kind == 'teacher', job.epochs): job for job in jobs}
+        cut = {
+            'teacher' if job.kind == 'teacher' else 'students': job
+            for job in jobs
+        }
         parts = [
-            f'{"teacher" if is_teacher else "students"} {plan.epochs(epochs)} '
-            f'of {epochs}' for is_teacher, epochs in sorted(cut, reverse=True)
+            f'{who} {plan.epochs(job.epochs, job.kind)} of {job.epochs}'
+            for who, job in cut.items()
         ]
         notes.append('Shortened to fit the budget: epochs of the '
                      f'{", ".join(parts)}.')

@@ -147,7 +147,6 @@ def limits(report: Dict) -> List[str]:
         'Both students had the settings of the recipe; neither was tuned.'
     ]
     if any('Shortened' in note for note in report['notes']):
-        out.append('Trainings were shortened to fit a budget. Longer ones '
-                   'may rank differently: students from scratch often gain '
-                   'more from length.')
+        out.append('Trainings were shortened to fit a budget. Longer ones may '
+                   'rank differently.')
     return out

@@ -30,7 +30,8 @@ def compare(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> Dict:
 
     The margin joins two sources of chance: the seeds (Student's t with
     pooled degrees of freedom) and the validation images (normal, paired by
-    image). With a single seed the first is not known (our choice).
+    image; the rule of three where no image tells them apart). With a single
+    seed the first is not known (our choice).
 
     Args:
         first (Sequence[np.ndarray]): A run's flags "right" (N,), one a seed.
@@ -45,6 +46,8 @@ def compare(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> Dict:
     difference = statistics.mean(means[0]) - statistics.mean(means[1])
     paired = 100 * (np.mean(first, axis=0) - np.mean(second, axis=0))
     of_images = 1.96 * float(paired.std()) / math.sqrt(len(paired))
+    if not paired.any():  # the rule of three
+        of_images = min(100., 300 / len(paired))
     of_seeds = None
     if min(map(len, means)) > 1:
         from scipy.stats import t

@@ -277,6 +277,8 @@ def make_run(settings: Settings,
     if kind != 'teacher':
         name += f'_{100 * fraction:g}_seed{seed}'
         title += f', {100 * fraction:g} % of the images, seed {seed}'
+    if folder:
+        title = f'test run of: {TITLES[kind]}'
     return PocRun(
         kind,
         title,

@@ -6,6 +6,8 @@ import os
 import re
 from pathlib import Path
 
+from quickstart_parts.data import find_splits
+
 from transmamba_mm.utils.atomic_io import atomic_write
 from .tiers import ROOT, TIERS
 
@@ -204,8 +206,10 @@ def find_work_dir(args: argparse.Namespace) -> Path:
         Path: The folder.
 
     Raises:
-        SystemExit: If it holds runs with other options.
+        SystemExit: If it holds runs with other options, or there are no
+            images.
     """
+    find_splits(Path(args.data).expanduser().resolve())
     told = json.loads(json.dumps(fingerprint(args)))
     folder = Path(args.data).expanduser().resolve()
     digest = hashlib.sha256(json.dumps([str(folder),

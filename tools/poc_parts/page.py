@@ -39,6 +39,7 @@ def render(report: Dict, examples: Sequence[Dict], root: Path) -> str:
         whole=whole,
         signed=signed,
         number=number,
+        money=money,
         label=group_label)
     shown = [
         dict(example, picture=thumbnail(root / example['path']))
@@ -49,6 +50,7 @@ def render(report: Dict, examples: Sequence[Dict], root: Path) -> str:
         style=(TEMPLATES / 'report.css').read_text(),
         headline=headline(report),
         subline=subline(report),
+        warning=warning(report),
         figures=figures.all_figures(report),
         examples=shown,
         more_examples=len(examples) - len(shown),
@@ -136,6 +138,28 @@ def subline(report: Dict) -> str:
             f'{whole(report["validation_images"])} validation images).')
 
 
+def warning(report: Dict) -> Optional[str]:
+    """Say why nothing could be expected, if that is so.
+
+    Args:
+        report (Dict): See :func:`render`.
+
+    Returns:
+        str, optional: A sentence on a teacher that is worse than the student
+        from scratch.
+    """
+    teachers = [g for g in report['groups'] if g['kind'] == 'teacher']
+    scratch = pick(report, 'scratch', 1.)['accuracy']['mean']
+    if not teachers or teachers[0]['accuracy']['mean'] >= scratch:
+        return None
+    advice = 'Train it longer (--teacher-epochs), or on more images ' \
+        '(--teacher-fraction).' if report['teacher']['trained_here'] else \
+        'Fine-tune it on these classes first.'
+    return (f'The teacher ({percent(teachers[0]["accuracy"]["mean"])} %) is '
+            'itself less accurate than the student from scratch: little can '
+            f'be learned from it. {advice}')
+
+
 def percent(value: Optional[float], digits: int = 1) -> str:
     """Format a figure that may be missing.
 
@@ -219,6 +243,20 @@ def number(value: Optional[float], digits: int = 3) -> str:
     if value is None:
         return '–'
     return f'{value:,.0f}' if abs(value) >= 100 else f'{value:.{digits}g}'
+
+
+def money(value: Optional[float]) -> str:
+    """Format an amount of money.
+
+    Args:
+        value (float, optional): The amount.
+
+    Returns:
+        str: With cents where they matter, or a dash.
+    """
+    if value is None:
+        return '–'
+    return f'{value:,.0f}' if abs(value) >= 100 else f'{value:,.2f}'
 
 
 def group_label(group: Dict) -> str:

@@ -160,7 +160,7 @@ def run_study(args: argparse.Namespace, settings: Settings,
         teacher_run = make_run(
             settings,
             'teacher',
-            plan.epochs(settings.planned_epochs('teacher')),
+            plan.epochs(settings.planned_epochs('teacher'), 'teacher'),
             fraction=args.teacher_fraction)
         run_all([teacher_run])
         teacher = teachers.from_run(teacher_run.checkpoint())
@@ -214,6 +214,10 @@ def get_plan(args: argparse.Namespace, settings: Settings,
         planned_jobs(args, settings, given), costs, seconds, settings.jobs,
         MAX_VALIDATIONS)
     atomic_write(known, json.dumps(plan.to_dict(), indent=2).encode())
+    print(
+        f'Planned: {plan.seconds / 60:.1f} minutes of training.',
+        *plan.notes,
+        flush=True)
     return plan
 
 

@@ -88,7 +88,7 @@ def clean(svg: str) -> str:
     svg = re.sub(r'<metadata>.*?</metadata>', '', svg, flags=re.S)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r'\1', svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r'\1', svg, count=1)
-    svg = re.sub(r' id="[a-zA-Z0-9]+_\d+"', '', svg)
+    svg = re.sub(r' id="[a-zA-Z0-9.]+_\d+"', '', svg)
     svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r'font-size: \1', svg)
     for name, colour in PAGE.items():
         svg = svg.replace(colour, f'var(--{name})')

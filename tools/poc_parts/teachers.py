@@ -180,8 +180,8 @@ def guess_config(path: str, state, notes: List[str]) -> dict:
     if not Path(path).is_dir():
         raise SystemExit(f'--teacher {path}: weights of {dialect} need their '
                          'folder with config.json; give the folder.')
-    return dict(
-        type='transmamba_mm.HFTeacher', pretrained=path, tower='vision')
+    tower = 'vision' if len(state.info.towers) > 1 else None
+    return dict(type='transmamba_mm.HFTeacher', pretrained=path, tower=tower)
 
 
 def vit_shape(state, notes: List[str]) -> dict:
@@ -299,11 +299,14 @@ def open_clip_name(state) -> str:
     from transmamba_mm.subclone import num_layers
     dims, _, patch, _ = state.shape('patch_embed.weight')
     wanted = (dims, num_layers(state), patch)
+    names = []
     for name in open_clip.list_models():
         vision = open_clip.get_model_config(name)['vision_cfg']
         if isinstance(vision, dict) and wanted == tuple(
                 vision.get(key) for key in ('width', 'layers', 'patch_size')):
-            return name
+            names.append(name)
+    if names:  # the plain one has the shortest name
+        return min(names, key=len)
     raise SystemExit(
         'open_clip has no image tower of width {}, {} layers and patches of '
         '{}; give a folder with open_clip_config.json.'.format(*wanted))

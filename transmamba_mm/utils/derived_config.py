@@ -1,6 +1,7 @@
 """Configs that are written as a difference from others."""
 import os
 from pathlib import Path
+from pprint import pformat
 from typing import List, Sequence, Union
 
 from mmengine.config import Config
@@ -20,9 +21,14 @@ def write_config(path: Path, base: Union[Path, Sequence[Path]],
     bases = [base] if isinstance(base, Path) else base
     folder = path.resolve().parent
     names = [os.path.relpath(name.resolve(), folder) for name in bases]
-    shown = names[0] if len(names) == 1 else names
-    text = f'_base_ = {shown!r}\n\n{Config(changes).pretty_text}'
-    atomic_write(path, text.encode())
+    plain = dict(_base_=names[0] if len(names) == 1 else names)
+    plain.update(Config(changes).to_dict())
+    # a config's own pretty_text takes seconds, and no interruption
+    lines = [
+        f'{name} = {pformat(value, sort_dicts=False)}\n'
+        for name, value in plain.items()
+    ]
+    atomic_write(path, ''.join(lines).encode())
 
 
 def shorten_schedulers(schedulers: Union[dict, Sequence],
