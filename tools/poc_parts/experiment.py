@@ -142,6 +142,9 @@ class PocRun(Run):
                 logger=dict(interval=1),
                 checkpoint=dict(max_keep_ckpts=1, save_best=None)),
             log_processor=dict(window_size=1),
+            # some recipes ask for the best five of what may be three classes
+            val_evaluator=dict(type='Accuracy', topk=(1, )),
+            test_evaluator=dict(type='Accuracy', topk=(1, )),
             optim_wrapper=dict(optimizer=dict(lr=self._learning_rate(base))),
             train_cfg=dict(
                 max_epochs=self.epochs,

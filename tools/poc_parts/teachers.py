@@ -159,9 +159,10 @@ def guess_config(path: str, state, notes: List[str]) -> dict:
     dialect = state.info.dialect
     if dialect in ('mmpretrain', 'timm'):
         shape = vit_shape(state, notes)
-        model = timm_vit(shape)
+        model = timm_vit(shape, timm_name(state))
         if dialect == 'mmpretrain':
             model = mmpretrain_vit(shape, head_type(path))
+        if state.info.mean is None:
             notes.append('The teacher\'s file does not tell how images were '
                          'normalised; ImageNet\'s mean and deviation are '
                          'assumed.')
@@ -261,18 +262,36 @@ def mmpretrain_vit(shape: dict, head: str) -> dict:
         head=head if classes else None)
 
 
-def timm_vit(shape: dict) -> dict:
+def timm_name(state) -> str:
+    """Choose the network of timm's that treats images as the file's does.
+
+    Args:
+        state (TeacherState): The tensors.
+
+    Returns:
+        str: Name; its sizes do not matter.
+    """
+    if 'dist_token' in state:
+        return 'deit_base_distilled_patch16_224'
+    mean = state.info.mean
+    # timm's ViTs take a half off each channel, DeiTs ImageNet's mean
+    half = mean is not None and all(abs(m - 0.5) < 1e-3 for m in mean)
+    return 'vit_base_patch16_224' if half else 'deit_base_patch16_224'
+
+
+def timm_vit(shape: dict, name: str) -> dict:
     """Return the config of timm's ViT in MMPretrain's wrapper.
 
     Args:
         shape (dict): See :func:`vit_shape`.
+        name (str): See :func:`timm_name`.
 
     Returns:
         dict: Of a classifier.
     """
     return dict(
         type='TimmClassifier',
-        model_name='vit_base_patch16_224',
+        model_name=name,
         embed_dim=shape['dims'],
         depth=shape['depth'],
         num_heads=shape['heads'],

@@ -96,6 +96,7 @@ def test_configs_fit_the_folder(tmp_path, size, family):
         assert cfg.train_dataloader.batch_size == 4
         assert cfg.train_dataloader.dataset.fraction == .5
         assert cfg.train_cfg.max_epochs == 2
+        assert cfg.val_evaluator.topk == cfg.test_evaluator.topk == (1, )
         assert cfg.test_dataloader == cfg.val_dataloader
         assert cfg.val_dataloader.dataset.classes == ['cat', 'dog', 'gnu']
         assert all(s.get('begin', 0) < 2 for s in cfg.param_scheduler)

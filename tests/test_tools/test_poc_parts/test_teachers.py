@@ -1,4 +1,5 @@
 """Any dialect of teacher files becomes a teacher that works."""
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -51,24 +52,40 @@ def test_file_of_mmpretrain_alone(work):
     assert "ImageNet's mean" in teacher.notes[1]
 
 
-def test_file_of_timm_answers_as_in_timm(tmp_path):
+@pytest.mark.parametrize('name, mean', [
+    ('vit_base_patch16_224', 0.5),
+    ('deit_base_patch16_224', None),
+    ('deit_base_distilled_patch16_224', None),
+])
+def test_weights_of_timm_answer_as_in_timm(tmp_path, name, mean):
     timm = pytest.importorskip('timm')
-    shape = dict(
+    model = timm.create_model(
+        name,
         embed_dim=128,
         depth=2,
         num_heads=2,
         img_size=32,
         patch_size=8,
-        num_classes=5)
-    model = timm.create_model('vit_base_patch16_224', **shape).eval()
-    torch.save(model.state_dict(), tmp_path / 'timm.pth')
-    teacher = teachers.from_files([str(tmp_path / 'timm.pth')])
+        num_classes=5).eval()
+    folder = tmp_path / 'timm'
+    folder.mkdir()
+    torch.save(model.state_dict(), folder / 'pytorch_model.bin')
+    file = folder if mean else folder / 'pytorch_model.bin'
+    if mean:
+        told = dict(architecture=name, mean=[mean] * 3, std=[mean] * 3)
+        (folder / 'config.json').write_text(
+            json.dumps(dict(architecture=name, pretrained_cfg=told)))
+    teacher = teachers.from_files([str(file)])
     assert (teacher.embed_dims, teacher.depth) == (128, 2)
     assert teacher.num_classes == 5
+    assert any('normalised' in note for note in teacher.notes) == (not mean)
     built = teachers.build(teacher.config)
     images = torch.randn(2, 3, 32, 32)
-    told = built.record(images, [built.head_name])[built.head_name]
-    assert torch.allclose(told, model(images), atol=1e-4)
+    seen = built.record(images, [built.head_name])[built.head_name]
+    assert torch.allclose(seen, model(images), atol=1e-4)
+    cfg = timm.get_pretrained_cfg(name)
+    wanted = torch.tensor([255 * (mean or m) for m in cfg.mean])
+    assert torch.allclose(built.normalisation()[0].flatten(), wanted)
 
 
 def test_folder_of_hugging_face(tmp_path):
