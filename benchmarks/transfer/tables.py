@@ -1,7 +1,9 @@
-"""Which trainings make up each table of docs/results.md."""
-from dataclasses import dataclass, field
+"""Which trainings make up the tables of image classification."""
+from dataclasses import dataclass
 from itertools import product
-from typing import Dict, List, Tuple
+from typing import ClassVar, Dict, List, Tuple
+
+from row import Row
 
 METHODS = ('scratch', 'subclone', 'distill', 'transmamba')
 STUDENTS = ('plainmamba-tiny-32', 'vim-tiny-32', 'vmamba-tiny-32')
@@ -76,28 +78,22 @@ VARIANTS: Dict[str, Dict[str, str]] = {
 
 
 @dataclass(frozen=True)
-class Run:
-    """One training.
+class Run(Row):
+    """One training on CIFAR-10.
 
     Args:
-        student (str): Base name of the student's model config.
-        method (str): One of ``METHODS``.
-        fraction (float): Share of the training images.
-        seed (int): Seed of weights, order and subset.
-        epochs (int): Length.
-        variant (str): Key of ``VARIANTS``. Defaults to ''.
-        teacher (str): Teacher's name, '' without one. Defaults to ''.
+        *args: As ``Row``.
         teacher_fraction (float): Share of the images that the teacher saw.
             Defaults to 1.
+        **kwargs: As ``Row``.
     """
-    student: str
-    method: str
-    fraction: float
-    seed: int
-    epochs: int
-    variant: str = ''
-    teacher: str = ''
-    teacher_fraction: float = field(default=1.)
+    teacher_fraction: float = 1.
+
+    task: ClassVar[str] = 'classification'
+    data: ClassVar[str] = 'cifar10 (JPEG copy)'
+    data_root: ClassVar[str] = 'data/cifar10'
+    metric: ClassVar[str] = 'accuracy/top1'
+    graph: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -119,11 +115,44 @@ class Run:
         return (f'configs/transmamba/{prefix}{self.student}{with_teacher}'
                 f'_1xb256-{length}_cifar10-folder.py')
 
-    def options(self) -> Dict[str, str]:
+    @property
+    def needs(self) -> Dict[str, str]:
+        """Dict[str, str]: The teacher's weights."""
+        if not self.teacher:
+            return {}
+        return dict(TEACHER=f'teacher{self.teacher_fraction:g}.pth')
+
+    @property
+    def keeps(self) -> str:
+        """str: Name of a teacher's weights."""
+        is_teacher = self.student == TEACHER
+        return f'teacher{self.fraction:g}.pth' if is_teacher else ''
+
+    @property
+    def teacher_label(self) -> str:
+        """str: The teacher and its share of the images."""
+        return self.teacher and f'{self.teacher} ({self.teacher_fraction:.0%})'
+
+    def data_options(self, root: str) -> Dict[str, object]:
+        """Return where the images are.
+
+        Args:
+            root (str): Folder with ``train`` and ``test``.
+
+        Returns:
+            Dict[str, object]: Config keys and values.
+        """
+        return {
+            'train_dataloader.dataset.dataset.data_root': root,
+            'val_dataloader.dataset.data_root': root,
+            'train_dataloader.dataset.fraction': self.fraction,
+        }
+
+    def options(self) -> Dict[str, object]:
         """Return what differs from the recipe.
 
         Returns:
-            Dict[str, str]: Config keys and values.
+            Dict[str, object]: Config keys and values.
         """
         hooks = [n for n, methods in _HOOKS if self.method in methods]
         out = {}

@@ -53,6 +53,7 @@ def test_no_two_rows_share_a_folder():
 def line(method, seed, value, **kwargs):
     return dict(
         task='classification',
+        metric='accuracy/top1',
         data='toys',
         student='vim-tiny-32',
         teacher='' if method == 'scratch' else 'vit (100%)',
