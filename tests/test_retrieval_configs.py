@@ -153,7 +153,7 @@ def test_whole_recipe_trains_and_tests(tmp_path, monkeypatch):
     monkeypatch.setenv('TEACHER', str(tmp_path / 'clip'))
     cfg = Config.fromfile(
         FOLDER / 'transmamba_videomamba-tiny-64_cross-mamba_clip-tiny-64-pre_'
-        '1xb64-60e_motion-captions.py')
+        '1xb64-30e_motion-captions.py')
     loader = dict(
         batch_size=3,
         num_workers=0,

@@ -3,6 +3,7 @@ predictions, and retrieval."""
 from .bidirectional_distill_hook import BidirectionalDistillHook
 from .cuda_graph_hook import CUDAGraphHook
 from .data_subset_hook import DataSubsetHook
+from .export_open_clip_hook import ExportOpenCLIPHook
 from .non_finite_guard_hook import NonFiniteGuardHook
 from .resumable_checkpoint_hook import ResumableCheckpointHook
 from .retrieval_rerank_hook import RetrievalRerankHook
@@ -14,6 +15,7 @@ __all__ = [
     'BidirectionalDistillHook',
     'CUDAGraphHook',
     'DataSubsetHook',
+    'ExportOpenCLIPHook',
     'NonFiniteGuardHook',
     'ResumableCheckpointHook',
     'RetrievalRerankHook',

@@ -7,7 +7,7 @@ from transmamba_mm.registry import MODELS
 from ..losses.info_nce import cosines, info_nce
 from ..multimodal.base_text_tower import TextFeatures
 from ..multimodal.gather import gather, joint_value, own_rows
-from .mean_pool_head import MeanPoolHead
+from .mean_pool_head import MeanPoolHead, is_own
 
 
 @MODELS.register_module()
@@ -136,9 +136,9 @@ class CrossMambaHead(MeanPoolHead):
     def _hardest(self, similarity: Tensor, rows: Tensor,
                  ignored: Tensor) -> Tuple[Tensor, Tensor]:
         """Choose candidates, the right one first: two of (B, K)."""
-        own = torch.arange(len(rows), device=rows.device)
+        own = is_own(rows, similarity.shape[1])
         similarity = similarity.masked_fill(ignored, -torch.inf)
-        similarity[own, rows] = torch.inf
+        similarity = similarity.masked_fill(own, torch.inf)
         count = min(self.num_candidates, similarity.shape[1])
         found = similarity.topk(count, dim=1).indices
         return found, ignored.gather(1, found)
