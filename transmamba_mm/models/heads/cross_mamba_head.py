@@ -98,8 +98,22 @@ class CrossMambaHead(MeanPoolHead):
         Returns:
             Tensor: Cosines (N,).
         """
+        return self.judge(visual, self.fusion.write(tokens, mask), texts)
+
+    def judge(self, visual: Tensor, states: Tensor, texts: Tensor) -> Tensor:
+        """Judge pairs whose texts have been read already.
+
+        Args:
+            visual (Tensor): Video tokens (N, T, P', C).
+            states (Tensor): What the fusion's ``write`` made of the texts,
+                its batch N.
+            texts (Tensor): Unit vectors (N, D) of the texts.
+
+        Returns:
+            Tensor: Cosines (N,).
+        """
         shape = visual.shape[1:3]
-        fused = self.fusion(visual.flatten(1, 2), tokens, mask)
+        fused = self.fusion.read(visual.flatten(1, 2), states)
         video = self.encode_video(fused.unflatten(1, shape))
         return (video * texts).sum(dim=-1)
 
@@ -110,11 +124,12 @@ class CrossMambaHead(MeanPoolHead):
         rows = own_rows(len(video), video.device)
         ignored = self._ignored(groups, rows)
         visual = self.visual_tokens(patches)
-        own = (visual, text.tokens, text.mask, texts)
+        # each text is scanned once, however many videos read it
+        own = (visual, self.fusion.write(text.tokens, text.mask), texts)
         everyone = tuple(gather(x) for x in own)
         with torch.no_grad():
             of_videos = self._hardest(
-                cosines(video, everyone[3]), rows, ignored)
+                cosines(video, everyone[2]), rows, ignored)
             of_texts = self._hardest(
                 cosines(texts, gather(video)), rows, ignored)
         seconds = []
@@ -124,7 +139,7 @@ class CrossMambaHead(MeanPoolHead):
             others = [x[flat] for x in everyone]
             pairs = (mine[:1] + others[1:]) if is_video else (others[:1] +
                                                               mine[1:])
-            scores = self.score(*pairs).unflatten(0, found.shape)
+            scores = self.judge(*pairs).unflatten(0, found.shape)
             first = torch.zeros_like(found[:, 0])
             seconds.append(info_nce(self.scale() * scores, first, wrong))
         second = joint_value(sum(seconds) / 2)
