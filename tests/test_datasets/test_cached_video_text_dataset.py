@@ -8,8 +8,8 @@ from torch.utils.data import DataLoader
 
 from transmamba_mm.datasets import keep_batch
 from transmamba_mm.utils.text_batch import stack_groups, stack_texts
-from .test_video_text_dataset import (PIPELINE, build, log,  # noqa: F401
-                                      make_table, make_videos)
+from .test_video_text_dataset import log  # noqa: F401
+from .test_video_text_dataset import PIPELINE, build, make_table, make_videos
 
 ROWS = [
     dict(video='a', caption=['a dog', 'a wet dog']),

@@ -171,8 +171,7 @@ def test_more_padding_and_cut_text_agree(device):
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
-def test_steps_of_size_zero_keep_the_state_exactly(device, dtype,
-                                                   monkeypatch):
+def test_steps_of_size_zero_keep_the_state_exactly(device, dtype, monkeypatch):
     """The same part of the state, read 20 steps later, bit for bit."""
     calls = []
 

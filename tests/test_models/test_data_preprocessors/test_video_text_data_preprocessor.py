@@ -84,4 +84,5 @@ def test_a_clip_without_samples_is_normalised():
     assert not got.any()
     samples = [DataSample()]
     with pytest.raises(KeyError, match='`text`'):
-        model(dict(inputs=[torch.ones(3, 2, 4, 4)], data_samples=samples), True)
+        model(
+            dict(inputs=[torch.ones(3, 2, 4, 4)], data_samples=samples), True)
