@@ -4,7 +4,6 @@ The chance level stands beside each result, as ``retrieval/chance_R@1`` of its
 ``metrics``: 100 over the size of the gallery.
 """
 from dataclasses import dataclass
-from itertools import product
 from typing import ClassVar, Dict, List
 
 from row import Row

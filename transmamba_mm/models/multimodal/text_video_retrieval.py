@@ -1,6 +1,5 @@
 from typing import Dict, List, Optional, Tuple, Union
 
-import torch
 from mmengine.model import BaseModel
 from mmpretrain.structures import DataSample
 from torch import Tensor
