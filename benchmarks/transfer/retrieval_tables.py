@@ -38,12 +38,33 @@ HEADS = ('seq', 'cross-mamba')
 
 @dataclass(frozen=True)
 class Retrieval(Row):
-    """One training of text-video retrieval, scored on the test clips."""
+    """One training of text-video retrieval, scored on the test clips.
+
+    Args:
+        *args: As ``Row``.
+        teacher_fraction (float): Share of the videos that the teacher saw.
+            Defaults to 1.
+        **kwargs: As ``Row``.
+    """
+    teacher_fraction: float = 1.
+
     task: ClassVar[str] = 'retrieval'
     metric: ClassVar[str] = 'retrieval/t2v_R@1'
     graph: ClassVar[bool] = True
     size: ClassVar[int]
     recipe: ClassVar[str]
+
+    @property
+    def name(self) -> str:
+        """str: Name of the work folder."""
+        if self.teacher_fraction == 1:
+            return super().name
+        return f'{super().name}_teacher{self.teacher_fraction:g}'
+
+    @property
+    def teacher_label(self) -> str:
+        """str: The teacher and its share of the videos."""
+        return self.teacher and f'{self.teacher} ({self.teacher_fraction:.0%})'
 
     @property
     def is_teacher(self) -> bool:
@@ -67,7 +88,8 @@ class Retrieval(Row):
         into the work folder."""
         if not self.teacher:
             return {}
-        teacher = type(self)(self.teacher, 'scratch', 1., 0, self.epochs)
+        teacher = type(self)(self.teacher, 'scratch', self.teacher_fraction, 0,
+                             self.epochs)
         return dict(TEACHER=f'{teacher.name}/open_clip')
 
     def data_options(self, root: str) -> Dict[str, object]:
@@ -141,7 +163,7 @@ def student(kind: type, method: str, *args, **kwargs) -> Retrieval:
 
 
 def four_ways(kind: type, epochs: int) -> List[Retrieval]:
-    """List the teacher, four ways to train a student, and less data.
+    """List the teachers, four ways to train a student, and less data.
 
     Args:
         kind (type): The data.
@@ -149,15 +171,22 @@ def four_ways(kind: type, epochs: int) -> List[Retrieval]:
 
     Returns:
         List[Retrieval]: Three seeds of each student; at 75 % of the videos
-        from scratch and with TransMamba.
+        from scratch, with TransMamba, and with TransMamba whose teacher saw
+        the same videos only.
     """
-    rows = [kind(f'clip-tiny-{kind.size}', 'scratch', 1., 0, epochs)]
+    rows = [
+        kind(f'clip-tiny-{kind.size}', 'scratch', f, 0, epochs)
+        for f in (1., 0.75)
+    ]
     for seed in range(3):
         rows += [student(kind, m, 1., seed, epochs) for m in METHODS]
         rows += [
             student(kind, m, 0.75, seed, epochs)
             for m in ('transmamba', 'scratch')
         ]
+        rows.append(
+            student(
+                kind, 'transmamba', 0.75, seed, epochs, teacher_fraction=0.75))
     return rows
 
 

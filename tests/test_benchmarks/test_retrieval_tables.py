@@ -1,6 +1,7 @@
 """The rows of the retrieval tables are trainings of published recipes."""
 import os.path as osp
 import sys
+from collections import Counter
 
 import pytest
 from mmengine.config import Config, DictAction
@@ -43,8 +44,8 @@ def test_each_row_is_a_recipe_with_valid_options(row, monkeypatch):
         scratch=[],
         subclone=['WeightSubcloneHook'],
         distill=['BidirectionalDistillHook'],
-        transmamba=['WeightSubcloneHook', 'BidirectionalDistillHook'])[
-            row.method])
+        transmamba=['WeightSubcloneHook', 'BidirectionalDistillHook'
+                    ])[row.method])
     model = MODELS.build(cfg.model)
     assert model.head.reranks == row.metric.endswith('rerank_R@1')
     assert bool(cfg.val_evaluator.get('rerank_topk')) == model.head.reranks
@@ -67,8 +68,8 @@ def test_rows_find_their_teacher_and_share_no_folder(name):
 
 def test_less_data_stands_beside_all_of_it():
     listed = tables.retrieval_motion()
-    found = {(r.method, r.fraction) for r in listed if not r.is_teacher}
-    assert {('transmamba', 0.75), ('scratch', 1.)} <= found
-    assert all(
-        sum((r.method, r.fraction) == pair for r in listed
-            if not r.is_teacher) == 3 for pair in found)
+    seeds = Counter((r.method, r.fraction, r.teacher_fraction) for r in listed
+                    if not r.is_teacher)
+    assert {('transmamba', 0.75, 1.), ('transmamba', 0.75, 0.75),
+            ('scratch', 1., 1.)} <= set(seeds)
+    assert set(seeds.values()) == {3}

@@ -163,6 +163,13 @@ def test_galleries_are_averaged():
         assert value == pytest.approx((one[name] + two[name]) / 2)
 
 
+def test_galleries_of_unequal_sizes_are_told(mmengine_log):
+    first = make_samples([1] * 12, seed=1, gallery='a')
+    second = make_samples([1] * 9, seed=2, gallery='b')
+    evaluate(first + second)
+    assert 'the galleries hold from 9 to 12 videos' in mmengine_log.text
+
+
 def test_rerank_orders_the_candidates():
     """A judge that knows all lifts a hit among the candidates to the top."""
     samples = make_samples([2] * 30)

@@ -136,6 +136,7 @@ class TextVideoRetrievalMetric(BaseMetric):
             galleries.setdefault(result['gallery'], []).append(result)
         each = [self._compute(gallery) for gallery in galleries.values()]
         if len(each) > 1:
+            self._warn_of_sizes(galleries)
             print_log(
                 f'{len(each)} galleries, of which the results are the mean',
                 logger='current')
@@ -216,6 +217,17 @@ class TextVideoRetrievalMetric(BaseMetric):
         values[f'{name}MdR'] = ranks.quantile(0.5).item()
         values[f'{name}MnR'] = ranks.mean().item()
         return values
+
+    @staticmethod
+    def _warn_of_sizes(galleries: Dict[str, List[dict]]) -> None:
+        sizes = [
+            len({r['video_id']
+                 for r in results}) for results in galleries.values()
+        ]
+        if min(sizes) != max(sizes):
+            _log(f'the galleries hold from {min(sizes)} to {max(sizes)} '
+                 'videos: in the mean, a small one counts as much as a large '
+                 'one')
 
     def _warn(self, results: List[dict]) -> None:
         unreadable = {r['video_id'] for r in results if r['unreadable']}
