@@ -176,16 +176,15 @@ def test_rerank_orders_the_candidates():
     for sample in samples:
         number = float(sample.video_id[1:])
         sample.set_field(torch.full((4, 1), number), 'video_tokens')
-        sample.set_field(torch.full((3, 1), number), 'text_tokens')
-        sample.set_field(torch.ones(3, dtype=torch.bool), 'text_mask')
+        sample.set_field(torch.full((1, 3, 2), number), 'text_state')
     metric = TextVideoRetrievalMetric(rerank_topk=5, chunk_size=13)
     metric.process(None, [s.to_dict() for s in samples])
     with pytest.raises(ValueError, match='RetrievalRerankHook'):
         metric.compute_metrics(metric.results)
 
-    def judge(videos, texts, mask, feature):
-        assert mask.dtype == torch.bool and len(videos) <= 13
-        return -(videos.mean((1, 2)) - texts.mean((1, 2))).abs()
+    def judge(videos, states, features):
+        assert len(videos) == len(states) == len(features) <= 13
+        return -(videos.mean((1, 2)) - states.mean((1, 2, 3))).abs()
 
     metric.reranker = judge
     result = metric.evaluate(len(samples))

@@ -97,8 +97,7 @@ def all_pairs(model, samples):
         rows.append(
             model.head.score(
                 torch.stack([o.video_tokens for o in samples]),
-                s.text_tokens.expand(n, -1, -1), s.text_mask.expand(n, -1),
-                s.text_feat.expand(n, -1)))
+                s.text_state.expand(n, -1, -1, -1), s.text_feat.expand(n, -1)))
     return torch.stack(rows).detach()
 
 

@@ -85,28 +85,24 @@ class CrossMambaHead(MeanPoolHead):
             return patches
         return patches.mean(dim=2, keepdim=True)
 
-    def score(self, visual: Tensor, tokens: Tensor, mask: Tensor,
-              texts: Tensor) -> Tensor:
+    def text_states(self, text: TextFeatures) -> Tensor:
+        """Scan texts, each once, however many videos read it.
+
+        Args:
+            text (TextFeatures): The texts.
+
+        Returns:
+            Tensor: States (B, layers, N, E), see ``CrossMambaFusion.write``.
+        """
+        return self.fusion.write(text.tokens, text.mask)
+
+    def score(self, visual: Tensor, states: Tensor, texts: Tensor) -> Tensor:
         """Judge pairs.
 
         Args:
             visual (Tensor): Video tokens (N, T, P', C).
-            tokens (Tensor): Text tokens (N, L, C_t).
-            mask (Tensor): True for a real text token, (N, L).
-            texts (Tensor): Unit vectors (N, D) of the texts.
-
-        Returns:
-            Tensor: Cosines (N,).
-        """
-        return self.judge(visual, self.fusion.write(tokens, mask), texts)
-
-    def judge(self, visual: Tensor, states: Tensor, texts: Tensor) -> Tensor:
-        """Judge pairs whose texts have been read already.
-
-        Args:
-            visual (Tensor): Video tokens (N, T, P', C).
-            states (Tensor): What the fusion's ``write`` made of the texts,
-                its batch N.
+            states (Tensor): States of the texts (N, layers, N', E), from
+                :meth:`text_states`.
             texts (Tensor): Unit vectors (N, D) of the texts.
 
         Returns:
@@ -124,8 +120,7 @@ class CrossMambaHead(MeanPoolHead):
         rows = own_rows(len(video), video.device)
         ignored = self._ignored(groups, rows)
         visual = self.visual_tokens(patches)
-        # each text is scanned once, however many videos read it
-        own = (visual, self.fusion.write(text.tokens, text.mask), texts)
+        own = (visual, self.text_states(text), texts)
         everyone = tuple(gather(x) for x in own)
         with torch.no_grad():
             of_videos = self._hardest(
@@ -139,7 +134,7 @@ class CrossMambaHead(MeanPoolHead):
             others = [x[flat] for x in everyone]
             pairs = (mine[:1] + others[1:]) if is_video else (others[:1] +
                                                               mine[1:])
-            scores = self.judge(*pairs).unflatten(0, found.shape)
+            scores = self.score(*pairs).unflatten(0, found.shape)
             first = torch.zeros_like(found[:, 0])
             seconds.append(info_nce(self.scale() * scores, first, wrong))
         second = joint_value(sum(seconds) / 2)

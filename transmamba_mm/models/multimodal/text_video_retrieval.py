@@ -150,8 +150,7 @@ class TextVideoRetrieval(BaseModel):
         Returns:
             List[DataSample]: The samples, with ``video_feat`` and
             ``text_feat`` (D,), both unit vectors. A head that re-ranks adds
-            ``video_tokens`` (T', P', C), ``text_tokens`` (L, C_t) and
-            ``text_mask`` (L,).
+            ``video_tokens`` (T', P', C) and ``text_state`` (layers, N, E).
         """
         patches = self.video_tokens(inputs)
         text = self.text_features(data_samples)
@@ -160,8 +159,7 @@ class TextVideoRetrieval(BaseModel):
         if self.head.reranks:
             fields.update(
                 video_tokens=self.head.visual_tokens(patches),
-                text_tokens=text.tokens,
-                text_mask=text.mask)
+                text_state=self.head.text_states(text))
         for i, sample in enumerate(data_samples):
             for name, values in fields.items():
                 sample.set_field(values[i], name)
