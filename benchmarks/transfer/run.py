@@ -246,7 +246,7 @@ class Scheduler:
         files = [
             path for path in (osp.join(self.args.teachers, name)
                               for name in row.needs.values())
-            if not osp.isfile(path)
+            if not osp.exists(path)
         ]
         return f'needs {", ".join(files)}' if files else ''
 

@@ -4,6 +4,7 @@ from .bidirectional_distill_hook import BidirectionalDistillHook
 from .cuda_graph_hook import CUDAGraphHook
 from .data_subset_hook import DataSubsetHook
 from .direction_map_hook import DirectionMapHook
+from .export_open_clip_hook import ExportOpenCLIPHook
 from .non_finite_guard_hook import NonFiniteGuardHook
 from .resumable_checkpoint_hook import ResumableCheckpointHook
 from .retrieval_rerank_hook import RetrievalRerankHook
@@ -16,6 +17,7 @@ __all__ = [
     'CUDAGraphHook',
     'DataSubsetHook',
     'DirectionMapHook',
+    'ExportOpenCLIPHook',
     'NonFiniteGuardHook',
     'ResumableCheckpointHook',
     'RetrievalRerankHook',

@@ -1,4 +1,4 @@
-# Retrieval on some thousand clips, 60 epochs (our choice)
+# Retrieval on some thousand clips, 30 epochs (our choice)
 _base_ = 'adamw_8xb128-300e.py'
 
 optim_wrapper = dict(
@@ -16,15 +16,15 @@ param_scheduler = [
         type='LinearLR',
         start_factor=1e-3,
         by_epoch=True,
-        end=3,
+        end=2,
         convert_to_iter_based=True),
     dict(
         type='CosineAnnealingLR',
         eta_min=1e-6,
         by_epoch=True,
-        begin=3,
+        begin=2,
         convert_to_iter_based=True),
 ]
 
-train_cfg = dict(max_epochs=60, val_interval=5)
+train_cfg = dict(max_epochs=30, val_interval=3)
 auto_scale_lr = dict(base_batch_size=64)
