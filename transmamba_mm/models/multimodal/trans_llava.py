@@ -8,7 +8,7 @@ from torch import Tensor
 
 from transmamba_mm.registry import MODELS
 from .image_text import (IGNORE_INDEX, ImageTextBatch, check_images,
-                         check_length, first_prompts, place_images, read_texts)
+                         check_length, place_images, read_texts)
 from .language_models import adapt_lora_names, build_language_model
 from .llava_parts import (build_fusion, build_projector, fuse_questions,
                           load_tokenizer)
@@ -311,18 +311,16 @@ class TransLlava(BaseModel):
             ValueError: If a prompt does not have one image token, or a text
                 is too long.
         """
-        ids, labels = read_texts(inputs)
-        prompts = first_prompts(ids, labels)
+        texts = read_texts(inputs)
         if for_answer:
-            ids = prompts
-            labels = [row[:len(t)] for row, t in zip(labels, ids)]
-        is_text_only = check_images(ids, data_samples)
+            texts = texts.cut_answers()
+        is_text_only = check_images(texts, data_samples)
         visual = self.projector(self.vision_tower(inputs['images']))
         table = self.language_model.get_input_embeddings()
-        embeddings = [table(tokens.clamp(min=0)) for tokens in ids]
+        embeddings = table(texts.ids.clamp(min=0))
         if self.fusion is not None:
-            visual = fuse_questions(self.fusion, visual, embeddings, prompts)
-        batch = place_images(embeddings, ids, labels, visual,
+            visual = fuse_questions(self.fusion, visual, embeddings, texts)
+        batch = place_images(texts, embeddings, visual,
                              'left' if for_answer else 'right')
         if is_text_only:  # a gradient for every parameter all the same
             batch.embeddings = batch.embeddings + 0. * visual.sum()
