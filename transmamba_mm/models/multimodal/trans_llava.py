@@ -12,6 +12,7 @@ from .image_text import (IGNORE_INDEX, ImageTextBatch, check_images,
 from .language_models import adapt_lora_names, build_language_model
 from .llava_parts import (build_fusion, build_projector, fuse_questions,
                           load_tokenizer)
+from .vocabulary import vocabulary_mark
 
 _PARTS = ('vision_tower', 'projector', 'fusion', 'language_model')
 
@@ -37,7 +38,8 @@ class TransLlava(BaseModel):
         language_model (dict): Arguments of :func:`~transmamba_mm.models.
             multimodal.language_models.build_language_model`.
         tokenizer (str, optional): Folder of the tokenizer, which
-            ``mode='predict'`` needs. Defaults to None.
+            ``mode='predict'`` needs; its mark is kept in the weights as
+            ``vocabulary``. Defaults to None.
         projector (str): 'mlp2x_gelu' or 'linear'. Defaults to 'mlp2x_gelu'.
         fusion (dict, optional): Arguments of
             :class:`~transmamba_mm.models.CrossMambaFusion`, whose widths
@@ -87,6 +89,8 @@ class TransLlava(BaseModel):
                                          self.vision_tower.embed_dims, dims)
         self.fusion = build_fusion(fusion, dims)
         self.tokenizer = load_tokenizer(tokenizer, self.language_model)
+        if self.tokenizer is not None:
+            self.register_buffer('vocabulary', vocabulary_mark(self.tokenizer))
         self.max_length = max_length
         self.generation_cfg = {'max_new_tokens': 64, **(generation_cfg or {})}
         self.freeze = self._freeze(freeze)

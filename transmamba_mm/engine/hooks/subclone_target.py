@@ -1,0 +1,149 @@
+"""What weight subcloning fills: a backbone or a language model."""
+from typing import Dict, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from transmamba_mm.models.layers.token_layout import TokenLayout
+
+
+def find_backbone(model: nn.Module, prefix: str) -> nn.Module:
+    """Find the student's backbone or language model.
+
+    Args:
+        model (nn.Module): A classifier, or a model with a language model.
+        prefix (str): Prefix of the part, such as 'backbone.' or
+            'language_model.'.
+
+    Returns:
+        nn.Module: The part.
+
+    Raises:
+        ValueError: If there is no module of that name.
+        TypeError: If it is no backbone of this package and no language
+            model.
+    """
+    where = 'WeightSubcloneHook in custom_hooks'
+    modules = dict(model.named_modules())
+    backbone = modules.get(prefix.rstrip('.'))
+    if backbone is None:
+        raise ValueError(
+            f"The model has no '{prefix.rstrip('.')}'; set `prefix` of "
+            f'{where} to where its backbone is, such as one of '
+            f'{[name for name, _ in model.named_children()]}.')
+    if not hasattr(backbone, 'token_layout') and not is_language(backbone):
+        raise TypeError(
+            f'{where} clones into a backbone of this package, such as '
+            'transmamba_mm.PlainMamba or transmamba_mm.VisionMamba, but '
+            f"'{prefix.rstrip('.')}' is {type(backbone).__name__}; change "
+            '`model.backbone`, or `prefix` of the hook.')
+    return backbone
+
+
+def is_language(module: nn.Module) -> bool:
+    """Tell whether a module is a language model of the Transformers library.
+
+    Args:
+        module (nn.Module): The module.
+
+    Returns:
+        bool: Whether it is one, with its head.
+    """
+    return hasattr(module, 'base_model_prefix') and \
+        hasattr(module, 'get_output_embeddings')
+
+
+def position_layout(backbone: nn.Module) -> TokenLayout:
+    """Tell how the positions of a part stand for an image.
+
+    Args:
+        backbone (nn.Module): From :func:`find_backbone`.
+
+    Returns:
+        TokenLayout: One row for a language model, which has no positions.
+    """
+    if is_language(backbone):
+        return TokenLayout((1, 1))
+    return backbone.token_layout(backbone.img_size)
+
+
+def student_tensors(model: nn.Module, prefix: str) -> Dict[str, Tensor]:
+    """Collect the parameters that can be cloned into.
+
+    Args:
+        model (nn.Module): A classifier, or a model with a language model.
+        prefix (str): Prefix of its backbone or of its language model.
+
+    Returns:
+        Dict[str, Tensor]: The backbone's parameters without prefix, and the
+        head's as 'head.*'. Of a language model those of its layers as
+        'layers.*', whatever the library calls the path to them; tied words
+        are there once, and adapters are left out.
+    """
+    part = dict(model.named_modules()).get(prefix.rstrip('.'))
+    inner = f'{part.base_model_prefix}.' if is_language(part) else ''
+    out = {}
+    for name, param in model.named_parameters():
+        if name.startswith(prefix):
+            own = name[len(prefix):].removeprefix(inner)
+            if not inner or 'lora_' not in own:
+                out[own.replace('.base_layer.', '.')] = param
+        elif name.startswith('head.'):
+            out[name] = param
+    return out
+
+
+def copied_tensors(model: nn.Module, parts: Tuple[str, ...],
+                   weights: Dict[str, Tensor], key: str) -> Dict[str, Tensor]:
+    """Look up the tensors of parts that student and teacher share.
+
+    Args:
+        model (nn.Module): The student.
+        parts (Tuple[str, ...]): Paths of modules, such as 'vision_tower'.
+        weights (Dict[str, Tensor]): The teacher's, under its own names.
+        key (str): What names these weights in the config, for messages.
+
+    Returns:
+        Dict[str, Tensor]: Name in the student's state dict to value.
+
+    Raises:
+        ValueError: If there is no such part, or a tensor is missing or of
+            another shape.
+    """
+    where = '`copy` of WeightSubcloneHook in custom_hooks'
+    own, out = model.state_dict(), {}
+    for part in parts:
+        names = [n for n in own if n.startswith(f'{part}.')]
+        if not names:
+            raise ValueError(
+                f"The model has no '{part}' with weights; {where} may name "
+                f'some of {[name for name, _ in model.named_children()]}.')
+        for name in names:
+            found = tuple(weights[name].shape) if name in weights else None
+            if found != tuple(own[name].shape):
+                raise ValueError(
+                    f"'{part}' cannot be copied from {key}: '{name}' is "
+                    f'{tuple(own[name].shape)} here and {found or "missing"} '
+                    f'there. Build it alike, or take it out of {where}.')
+            out[name] = weights[name].detach().to(own[name].dtype)
+    return out
+
+
+@torch.no_grad()
+def write_tensors(model: nn.Module, new: Dict[str, Tensor],
+                  prefix: str) -> None:
+    """Write values into a model in place.
+
+    Optimizer and distributed wrapper hold the parameter objects, so these
+    must stay.
+
+    Args:
+        model (nn.Module): The student.
+        new (Dict[str, Tensor]): Values, named as by :func:`student_tensors`
+            or as in the state dict.
+        prefix (str): Prefix of the backbone.
+    """
+    tensors = {**model.state_dict(keep_vars=True)}
+    tensors.update(student_tensors(model, prefix))
+    for name, value in new.items():
+        tensors[name].copy_(value)
