@@ -133,7 +133,8 @@ class WeightSubcloneHook(Hook):
         model = unwrap(runner.model)
         backbone = find_backbone(model, self.prefix)
         if not is_fresh_start(runner) or any(
-                is_pretrained(m.init_cfg) for m in (model, backbone)):
+                is_pretrained(getattr(m, 'init_cfg', None))
+                for m in (model, backbone)):
             print_log(
                 'Weight subcloning: skipped, weights were loaded.',
                 logger='current')
