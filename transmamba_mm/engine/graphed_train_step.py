@@ -6,6 +6,7 @@ from mmengine.optim import OptimWrapper
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
+from transmamba_mm.structures import LabelledBatch
 from transmamba_mm.utils.cuda_graph import capture
 
 #: Name of the logged value that tells whether a step was left out.
@@ -169,6 +170,8 @@ class GraphedTrainStep:
 
 def _targets(samples: Sequence[DataSample]) -> List[Tensor]:
     """Collect labels and scores; labels first, each kind in one tensor."""
+    if isinstance(samples, LabelledBatch):
+        return [samples.labels, samples.scores]
     out = []
     if 'gt_label' in samples[0]:
         out.append(torch.cat([s.gt_label for s in samples]))
@@ -180,6 +183,8 @@ def _targets(samples: Sequence[DataSample]) -> List[Tensor]:
 def _with_targets(samples: Sequence[DataSample],
                   targets: List[Tensor]) -> List[DataSample]:
     """Make samples like these that look into the given tensors."""
+    if isinstance(samples, LabelledBatch):
+        return LabelledBatch(*targets)
     made = [DataSample() for _ in samples]
     targets = list(targets)
     if 'gt_label' in samples[0]:

@@ -40,9 +40,7 @@ def direction_conv1d(x: Tensor,
             f'direction_conv1d: give weight ({len(orders.names)}, '
             f'{x.shape[1]}, K), got {tuple(weight.shape)}.')
     orders = orders.to(x.device)
-    # a compiler takes the form in PyTorch
-    if not torch.compiler.is_compiling() and choose_backend(
-            x, 1, backend) == 'triton':
+    if choose_backend(x, 1, backend) == 'triton':
         from .triton_conv import convolve_directions
         if activation not in ('silu', None):
             raise ValueError(f"activation='{activation}' is unknown; use "

@@ -16,8 +16,8 @@ BACKENDS = dict(
     mamba_ssm=mamba_ssm.scan,
     chunked=chunked.scan,
     reference=reference.scan)
-#: Back ends of a card, and why they cannot run.
-_ON_CARD = dict(mamba_ssm=mamba_ssm.why_not, triton=triton_scan.why_not)
+#: Back ends of a card, the best first, and why they cannot run.
+_ON_CARD = dict(triton=triton_scan.why_not, mamba_ssm=mamba_ssm.why_not)
 _forced: Optional[str] = None
 
 
@@ -198,10 +198,11 @@ def _get_forced() -> Optional[str]:
 
 
 def _best(device: torch.device, dtype: torch.dtype, d_state: int = 1) -> str:
-    # asked on the device type first, so that a CPU run probes nothing; the
-    # Triton kernels are only taken when they are asked for
-    return ('chunked'
-            if mamba_ssm.why_not(device, dtype, d_state) else 'mamba_ssm')
+    # asked on the device type first, so that a CPU run probes nothing
+    for name, why_not in _ON_CARD.items():
+        if why_not(device, dtype, d_state) is None:
+            return name
+    return 'chunked'
 
 
 def choose_backend(u: Tensor, d_state: int, backend: Optional[str]) -> str:

@@ -1,4 +1,4 @@
-"""The Triton scan as an operator that ``torch.compile`` does not look into.
+"""Scan and convolution as operators that a compiler does not look into.
 
 Outside a compiled graph the kernels are called directly, which costs the host
 less.
@@ -8,6 +8,7 @@ from typing import List, Optional, Tuple
 import torch
 from torch import Tensor
 
+from . import triton_conv
 from .triton_scan import empty_outputs, run_backward, run_forward
 
 
@@ -69,3 +70,51 @@ def _backward(ctx, dy, *_):
 
 
 scan_directions.register_autograd(_backward, setup_context=_keep)
+
+
+@torch.library.custom_op('transmamba_mm::convolve_directions', mutates_args=())
+def convolve_directions(x: Tensor, weight: Tensor, bias: Optional[Tensor],
+                        order: Tensor, inverse: Tensor, silu: bool) -> Tensor:
+    """See :func:`transmamba_mm.ops.triton_conv.convolve_directions`."""
+    return triton_conv.run_forward(x, weight, bias, order, inverse, silu)
+
+
+@convolve_directions.register_fake
+def _(x, weight, bias, order, inverse, silu):
+    return triton_conv.empty_output(x, weight)
+
+
+@torch.library.custom_op(
+    'transmamba_mm::convolve_directions_backward', mutates_args=())
+def convolve_directions_backward(dy: Tensor, x: Tensor, weight: Tensor,
+                                 bias: Optional[Tensor], order: Tensor,
+                                 inverse: Tensor,
+                                 silu: bool) -> Tuple[Tensor, Tensor, Tensor]:
+    """See :func:`transmamba_mm.ops.triton_conv.run_backward`."""
+    return triton_conv.run_backward(dy, x, weight, bias, order, inverse, silu)
+
+
+@convolve_directions_backward.register_fake
+def _(dy, x, weight, bias, order, inverse, silu):
+    batch, e, length = x.shape
+    rows = weight.new_empty(
+        weight.shape[:2], dtype=weight.dtype if bias is None else bias.dtype)
+    return (x.new_empty(
+        (batch, length, e)).transpose(1,
+                                      2), weight.new_empty(weight.shape), rows)
+
+
+def _keep_convolution(ctx, inputs, output):
+    ctx.save_for_backward(*inputs[:5])
+    ctx.silu = inputs[5]
+
+
+def _convolve_backward(ctx, dy):
+    inputs = ctx.saved_tensors
+    grads = convolve_directions_backward(dy, *inputs, ctx.silu)
+    return (*(None if t is None else g
+              for t, g in zip(inputs, grads)), None, None, None)
+
+
+convolve_directions.register_autograd(
+    _convolve_backward, setup_context=_keep_convolution)

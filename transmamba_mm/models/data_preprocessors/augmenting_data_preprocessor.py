@@ -1,5 +1,5 @@
 from functools import partial
-from typing import List, Optional
+from typing import Optional
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +9,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from transmamba_mm.registry import MODELS
+from transmamba_mm.structures import LabelledBatch
 
 
 @MODELS.register_module()
@@ -92,7 +93,7 @@ class AugmentingDataPreprocessor(ClsDataPreprocessor):
         scores = F.one_hot(labels, self.num_classes).float()
         if self.batch_augments is not None:
             images, scores = self.batch_augments(images, scores)
-        return dict(inputs=images, data_samples=as_samples(labels, scores))
+        return dict(inputs=images, data_samples=LabelledBatch(labels, scores))
 
     def _augment(self, images: Tensor) -> Tensor:
         if self.crop_padding:
@@ -103,26 +104,6 @@ class AugmentingDataPreprocessor(ClsDataPreprocessor):
             groups = images.chunk(self.policy_groups)
             images = torch.cat([self.policy(group) for group in groups])
         return images
-
-
-def as_samples(labels: Tensor, scores: Tensor) -> List[DataSample]:
-    """Make one data sample an image.
-
-    Args:
-        labels (Tensor): Shape (B,).
-        scores (Tensor): Shape (B, K).
-
-    Returns:
-        List[DataSample]: B samples, which look into these tensors.
-    """
-    out = []
-    for label, score in zip(labels.split(1), scores):
-        sample = DataSample()
-        # the setters of DataSample check and copy: too slow for each image
-        sample.set_field(label, 'gt_label')
-        sample.set_field(score, 'gt_score')
-        out.append(sample)
-    return out
 
 
 def random_crop(images: Tensor, padding: int) -> Tensor:

@@ -5,7 +5,8 @@ from torch import Tensor, nn
 
 from transmamba_mm.ops import (ScanOrders, bidirectional_orders,
                                direction_conv1d, multi_direction_scan)
-from .mamba_mixer import MambaMixer, init_state_matrix, init_step_size
+from .mamba_mixer import (MambaMixer, aligned, init_state_matrix,
+                          init_step_size)
 
 
 class BidirectionalMixer(MambaMixer):
@@ -49,25 +50,15 @@ class BidirectionalMixer(MambaMixer):
         init_step_size(self.dt_proj)
         init_step_size(self.dt_proj_b)
 
+    def find_orders(self, length: int, grid: Tuple[int, ...],
+                    device: torch.device) -> ScanOrders:
+        """See :meth:`MambaMixer.find_orders`; the grid is not used."""
+        return bidirectional_orders(length, device)
+
     def scan(self, inner: Tensor, gate: Tensor, grid: Tuple[int, ...],
+             orders: ScanOrders,
              record: bool) -> Tuple[Tensor, Optional[Tensor]]:
         """See :meth:`MambaMixer.scan`; the grid is not used."""
-        orders = bidirectional_orders(inner.shape[-1], inner.device)
-        return self.scan_in_orders(inner, gate, orders, record)
-
-    def scan_in_orders(self, inner: Tensor, gate: Tensor, orders: ScanOrders,
-                       record: bool) -> Tuple[Tensor, Optional[Tensor]]:
-        """Convolve and scan forward and backward; see :meth:`scan`.
-
-        Args:
-            inner (Tensor): Inner stream (B, E, L).
-            gate (Tensor): Gate before SiLU (B, E, L).
-            orders (ScanOrders): The order of each of the two directions.
-            record (bool): Whether the directions are returned one by one.
-
-        Returns:
-            Tuple[Tensor, Optional[Tensor]]: As :meth:`scan`.
-        """
         kernels, shift = self._both('conv1d', 'weight', 'bias')
         x = direction_conv1d(
             inner,
@@ -78,12 +69,15 @@ class BidirectionalMixer(MambaMixer):
         x_proj, = self._both('x_proj', 'weight')
         dt_proj, dt_bias = self._both('dt_proj', 'weight', 'bias')
         # one product for both directions, (2, B L, .)
-        params = x.permute(1, 0, 3, 2).flatten(1, 2) @ x_proj.transpose(1, 2)
-        dt, b, c = params.split([self.dt_rank, self.d_state, self.d_state],
-                                dim=-1)
-        # the scan adds the bias of dt_proj
-        delta = dt @ dt_proj.transpose(1, 2)
-        delta, b, c = (t.unflatten(1, (inner.shape[0], -1)).permute(1, 0, 3, 2)
+        params = x.permute(1, 0, 3, 2).flatten(1, 2) @ aligned(
+            x_proj, -2).transpose(1, 2)
+        r, n = self.dt_rank, self.d_state
+        b, c = params[..., r:r + n], params[..., r + n:r + 2 * n]
+        # the scan adds the bias of dt_proj; columns past R meet zeros
+        dt_proj = aligned(dt_proj, -1)
+        delta = params[..., :dt_proj.shape[2]] @ dt_proj.transpose(1, 2)
+        delta, b, c = (t.unflatten(1,
+                                   (inner.shape[0], -1)).permute(1, 0, 3, 2)
                        for t in (delta, b, c))  # (B, 2, ., L)
         return multi_direction_scan(
             x,

@@ -1,9 +1,9 @@
 import math
-from typing import Optional, Tuple
+from typing import Tuple
 
-from torch import Tensor
+import torch
 
-from transmamba_mm.ops import CLIP_SCANS, clip_orders
+from transmamba_mm.ops import CLIP_SCANS, ScanOrders, clip_orders
 from .bidirectional_mixer import BidirectionalMixer
 
 
@@ -34,11 +34,10 @@ class ClipMixer(BidirectionalMixer):
                              f'use one of {CLIP_SCANS}.')
         self.scan_type = scan_type
 
-    def scan(self, inner: Tensor, gate: Tensor, grid: Tuple[int, ...],
-             record: bool) -> Tuple[Tensor, Optional[Tensor]]:
-        """See :meth:`MambaMixer.scan`; a grid of three is a clip's."""
+    def find_orders(self, length: int, grid: Tuple[int, ...],
+                    device: torch.device) -> ScanOrders:
+        """See :meth:`MambaMixer.find_orders`; a grid of three is a clip's."""
         frames = grid[0] if len(grid) == 3 else 1
         patches = math.prod(grid)
-        orders = clip_orders(frames, patches // frames, self.scan_type,
-                             inner.shape[-1] - patches, inner.device)
-        return self.scan_in_orders(inner, gate, orders, record)
+        return clip_orders(frames, patches // frames, self.scan_type,
+                           length - patches, device)

@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transmamba_mm.ops import CROSS_NAMES, cross_orders, multi_direction_scan
+from transmamba_mm.ops import (CROSS_NAMES, ScanOrders, cross_orders,
+                               multi_direction_scan)
 from .mamba_mixer import MambaMixer, fill_step_size, init_state_matrix
 
 #: Names of the newer official code, and ours: the released files'.
@@ -60,8 +61,13 @@ class CrossMixer(MambaMixer):
         for weight in self.x_proj_weight:
             nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
 
-    def scan(self, inner: Tensor, gate: Optional[Tensor], grid: Tuple[int,
-                                                                      int],
+    def find_orders(self, length: int, grid: Tuple[int, int],
+                    device: torch.device) -> ScanOrders:
+        """See :meth:`MambaMixer.find_orders`."""
+        return cross_orders(*grid, device)
+
+    def scan(self, inner: Tensor, gate: Optional[Tensor],
+             grid: Tuple[int, int], orders: ScanOrders,
              record: bool) -> Tuple[Tensor, Optional[Tensor]]:
         """See :meth:`MambaMixer.scan`."""
         batch, e, _ = inner.shape
@@ -82,7 +88,7 @@ class CrossMixer(MambaMixer):
             b,
             c,
             self.Ds.float().view(m, e),
-            orders=cross_orders(*grid, inner.device),
+            orders=orders,
             delta_bias=self.dt_projs_bias.float(),
             merge=self.merge,
             record=record,

@@ -6,7 +6,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from .direction_tap import DirectionTap
-from .mamba_mixer import MambaMixer
+from .mamba_mixer import MambaMixer, Orders
 
 
 class MambaBlock(BaseModule):
@@ -56,21 +56,42 @@ class MambaBlock(BaseModule):
             Tensor: Tokens (B, L, C).
         """
         mixer = getattr(self, self.mixer_name)
+        # tables are looked up here, a compiler would build them again
+        orders = mixer.find_orders(x.shape[1], grid, x.device)
+        x, directions = self.mix(x, grid, orders, record)
+        if directions is not None:
+            self.direction_tap(directions)
+        return x
+
+    def mix(self, x: Tensor, grid: Tuple[int, int], orders: Orders,
+            record: bool) -> Tuple[Tensor, Optional[Tensor]]:
+        """Compute the block without the tap, as a compiler may take it.
+
+        Args:
+            x (Tensor): Tokens (B, L, C).
+            grid (Tuple[int, int]): Rows and columns of the patch tokens.
+            orders (Orders): What the mixer's ``find_orders`` gave.
+            record (bool): Whether the direction features are wanted.
+
+        Returns:
+            Tuple[Tensor, Optional[Tensor]]: Tokens (B, L, C) and direction
+            features (M, B, L, C).
+        """
+        mixer = getattr(self, self.mixer_name)
         if x.dtype in (torch.float16, torch.bfloat16):
             x = x.float()
         out, directions = mixer(
-            self.norm(x.to(self.norm.weight.dtype)), grid, record)
+            self.norm(x.to(self.norm.weight.dtype)), grid, record, orders)
         if directions is None:
             x = x + self.drop_path(out)
             second = self.second_branch(x)
-            return x if second is None else x + second
+            return (x if second is None else x + second), None
         # one stack, so that a dropped sample is dropped in all of them
         stack = torch.cat([out.unsqueeze(0), directions]).transpose(0, 1)
         stack = self.drop_path(stack).transpose(0, 1) + x  # (1 + M, B, L, C)
         second = self.second_branch(stack[0])
         stack = stack if second is None else stack + second
-        self.direction_tap(stack[1:])
-        return stack[0]
+        return stack[0], stack[1:]
 
     def second_branch(self, x: Tensor) -> Optional[Tensor]:
         """Compute what follows the mixer, if anything does.

@@ -8,11 +8,16 @@ from abc import abstractmethod
 from typing import Optional, Tuple, Union
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from transmamba_mm.ops import ScanOrders
+
 #: Rows and columns of the patch tokens; before them the frames of a clip.
 Grid = Tuple[int, ...]
+#: Scan orders; in PlainMamba with the move into each step.
+Orders = Union[ScanOrders, Tuple[ScanOrders, Tensor]]
 
 
 class MambaMixer(BaseModule):
@@ -58,8 +63,22 @@ class MambaMixer(BaseModule):
         self.out_proj = nn.Linear(self.d_inner, embed_dims, bias=bias)
 
     @abstractmethod
+    def find_orders(self, length: int, grid: Grid,
+                    device: torch.device) -> Orders:
+        """Look up the orders in which :meth:`scan` visits the tokens.
+
+        Args:
+            length (int): Tokens L, extra ones included.
+            grid (Tuple[int, int]): Rows and columns of the patch tokens.
+            device (torch.device): Where the tables shall live.
+
+        Returns:
+            Orders: The same object at each call.
+        """
+
+    @abstractmethod
     def scan(self, inner: Tensor, gate: Optional[Tensor], grid: Grid,
-             record: bool) -> Tuple[Tensor, Optional[Tensor]]:
+             orders: Orders, record: bool) -> Tuple[Tensor, Optional[Tensor]]:
         """Convolve, scan in every direction, gate and merge.
 
         Args:
@@ -67,6 +86,7 @@ class MambaMixer(BaseModule):
             gate (Tensor, optional): Gate before SiLU (B, E, L), None in a
                 mixer without gate.
             grid (Tuple[int, int]): Rows and columns of the patch tokens.
+            orders (Orders): What :meth:`find_orders` gave.
             record (bool): Whether the directions are returned one by one.
 
         Returns:
@@ -74,10 +94,13 @@ class MambaMixer(BaseModule):
             recorded, the gated directions (M, B, E, L) before the merge.
         """
 
-    def forward(self,
-                x: Tensor,
-                grid: Grid,
-                record: bool = False) -> Tuple[Tensor, Optional[Tensor]]:
+    def forward(
+            self,
+            x: Tensor,
+            grid: Grid,
+            record: bool = False,
+            orders: Optional[Orders] = None
+    ) -> Tuple[Tensor, Optional[Tensor]]:
         """Mix tokens.
 
         Args:
@@ -85,16 +108,20 @@ class MambaMixer(BaseModule):
             grid (Tuple[int, int]): Rows and columns of the patch tokens.
             record (bool): Whether the directions are returned one by one.
                 Defaults to False.
+            orders (Orders, optional): What :meth:`find_orders` gave; None
+                looks them up. Defaults to None.
 
         Returns:
             Tuple[Tensor, Optional[Tensor]]: Output (B, L, C) and, if
             recorded, one output a direction (M, B, L, C), scaled so that
             their mean is the output.
         """
+        if orders is None:
+            orders = self.find_orders(x.shape[1], grid, x.device)
         inner, gate = self.in_proj(x).transpose(1, 2), None
         if self.with_gate:
             inner, gate = inner.chunk(2, dim=1)
-        merged, directions = self.scan(inner, gate, grid, record)
+        merged, directions = self.scan(inner, gate, grid, orders, record)
         out = self.out_proj(merged.transpose(1, 2))  # (B, L, C)
         if directions is None:
             return out, None
@@ -115,6 +142,25 @@ class MambaMixer(BaseModule):
     @abstractmethod
     def reset_ssm_parameters(self) -> None:
         """Set ``A_log``, ``D`` and the step size projections."""
+
+
+def aligned(weight: Tensor, dim: int) -> Tensor:
+    """Pad an axis with zeros to a multiple of 8.
+
+    Half-precision products on a card are several times slower where a row of
+    a matrix does not start at a multiple of 16 bytes, as with R = 12.
+
+    Args:
+        weight (Tensor): Any shape.
+        dim (int): The axis, negative.
+
+    Returns:
+        Tensor: The padded weight; the same one on a CPU.
+    """
+    missing = -weight.shape[dim] % 8
+    if not missing or not weight.is_cuda:
+        return weight
+    return F.pad(weight, (0, 0) * (-1 - dim) + (0, missing))
 
 
 def is_pretrained(init_cfg: Union[dict, list, None]) -> bool:

@@ -5,8 +5,9 @@ import torch.nn.functional as F
 from mmengine.model.weight_init import trunc_normal_
 from torch import Tensor, nn
 
-from transmamba_mm.ops import multi_direction_scan, snake_orders
-from .mamba_mixer import MambaMixer, init_state_matrix, init_step_size
+from transmamba_mm.ops import ScanOrders, multi_direction_scan, snake_orders
+from .mamba_mixer import (MambaMixer, aligned, init_state_matrix,
+                          init_step_size)
 
 
 class SnakeMixer(MambaMixer):
@@ -46,16 +47,26 @@ class SnakeMixer(MambaMixer):
         init_step_size(self.dt_proj)
         trunc_normal_(self.direction_Bs, std=0.02)
 
+    def find_orders(self, length: int, grid: Tuple[int, int],
+                    device: torch.device) -> Tuple[ScanOrders, Tensor]:
+        """See :meth:`MambaMixer.find_orders`; with the moves."""
+        return snake_orders(*grid, device)
+
     def scan(self, inner: Tensor, gate: Tensor, grid: Tuple[int, int],
+             orders: Tuple[ScanOrders, Tensor],
              record: bool) -> Tuple[Tensor, Optional[Tensor]]:
         """See :meth:`MambaMixer.scan`."""
         batch, e, length = inner.shape
         x = F.silu(self.conv2d(inner.reshape(batch, e, *grid)))
         x = x.flatten(2)  # (B, E, L)
-        dt, b, c = self.x_proj(x.transpose(1, 2)).split(
-            [self.dt_rank, self.d_state, self.d_state], dim=-1)
-        delta = self.dt_proj(dt).transpose(1, 2)
-        orders, moves = snake_orders(*grid, inner.device)
+        params = F.linear(x.transpose(1, 2), aligned(self.x_proj.weight, -2))
+        r, n = self.dt_rank, self.d_state
+        b, c = params[..., r:r + n], params[..., r + n:r + 2 * n]
+        # columns past R meet zeros
+        dt_proj = aligned(self.dt_proj.weight, -1)
+        delta = F.linear(params[..., :dt_proj.shape[1]], dt_proj,
+                         self.dt_proj.bias).transpose(1, 2)
+        orders, moves = orders
         moved = self.direction_Bs[moves].transpose(1, 2)  # (4, N, L)
         b = b.transpose(1, 2).unsqueeze(1) + moved.to(b.dtype)
         return multi_direction_scan(

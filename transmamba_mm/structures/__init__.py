@@ -1,0 +1,3 @@
+from .labelled_batch import LabelledBatch
+
+__all__ = ['LabelledBatch']
