@@ -5,7 +5,6 @@
 Every figure comes from results.jsonl; what is not there is left out.
 """
 import argparse
-import json
 import os.path as osp
 from collections import defaultdict
 from statistics import mean, stdev
@@ -15,6 +14,7 @@ import matplotlib
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
+from lines import read_lines  # noqa: E402
 
 HERE = osp.dirname(osp.abspath(__file__))
 ROOT = osp.join(HERE, '..', '..')
@@ -34,18 +34,6 @@ def parse_args() -> argparse.Namespace:
         help="of your electricity; with it, the cards' energy is told as CO2 "
         'too')
     return parser.parse_args()
-
-
-def read_lines(path: str) -> List[Line]:
-    """Read the results; of a row that is there twice, the later one counts."""
-    rows = {}
-    with open(path) as file:
-        for text in filter(str.strip, file):
-            line = json.loads(text)
-            rows[tuple(line[k] for k in ('task', 'data', 'student', 'teacher',
-                                         'method', 'variant', 'fraction',
-                                         'seed', 'epochs'))] = line
-    return list(rows.values())
 
 
 def group(lines: Iterable[Line], *keys: str) -> Group:
