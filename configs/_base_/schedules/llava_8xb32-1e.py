@@ -1,4 +1,4 @@
-# LLaVA-1.5's first stage, the projector alone: 558k samples once, 256 at a time
+# LLaVA-1.5's first stage, the projector alone: 558k samples, 256 at a time
 _base_ = 'adamw_8xb128-300e.py'
 
 optim_wrapper = dict(

@@ -7,5 +7,4 @@ _base_ = [
 
 # the projector alone
 model = dict(
-    tokenizer={{_base_.tokenizer}},
-    freeze=('vision_tower', 'language_model'))
+    tokenizer={{_base_.tokenizer}}, freeze=('vision_tower', 'language_model'))

@@ -6,7 +6,7 @@ _base_ = [
 ]
 
 model = dict(
-    language_model=dict(config=dict(vocab_size=1024)),
+    language_model=dict(config=dict(vocab_size=2752)),
     tokenizer={{_base_.tokenizer}},
     generation_cfg=dict(max_new_tokens=16))
 

@@ -11,8 +11,7 @@ teacher_checkpoint = '{{$TEACHER:work_dirs/llava-1b_8xb16-1e_llava-instruct/iter
 # the projector alone, in front of a language model that was cloned; its state
 # space parameters come from a Mamba that was trained on language
 model = dict(
-    tokenizer={{_base_.tokenizer}},
-    freeze=('vision_tower', 'language_model'))
+    tokenizer={{_base_.tokenizer}}, freeze=('vision_tower', 'language_model'))
 
 custom_hooks = [
     dict(

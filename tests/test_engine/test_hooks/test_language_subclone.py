@@ -3,6 +3,9 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from tests.test_models.test_multimodal.toy_llava import (build, make_batch,
+                                                         make_tokenizer,
+                                                         model_cfg)
 from transmamba_mm.datasets.vqa import build_word_tokenizer
 from transmamba_mm.engine.hooks import WeightSubcloneHook
 from transmamba_mm.engine.hooks.subclone_target import (position_layout,
@@ -12,9 +15,6 @@ from transmamba_mm.registry import MODELS
 from transmamba_mm.subclone import (SubclonePlan, read_teacher,
                                     subclone_state_dict)
 from transmamba_mm.subclone.score_factors import score_factors
-from tests.test_models.test_multimodal.toy_llava import (build, make_batch,
-                                                         make_tokenizer,
-                                                         model_cfg)
 
 TEXT = 'language_model.model.'
 
@@ -69,8 +69,8 @@ def test_what_lands_where(tokenizer, teacher):
     def own(name):
         return state[f'language_model.backbone.{name}']
 
-    assert torch.equal(own('embeddings.weight'),
-                       source[f'{TEXT}embed_tokens.weight'])
+    assert torch.equal(
+        own('embeddings.weight'), source[f'{TEXT}embed_tokens.weight'])
     assert torch.equal(state['language_model.lm_head.weight'],
                        source['language_model.lm_head.weight'])
     assert torch.equal(own('norm_f.weight'), source[f'{TEXT}norm.weight'])
@@ -152,8 +152,8 @@ def test_mamba2_has_its_gate_first(tokenizer, teacher, groups):
     new, rows = clone(model, path)
     after = model.state_dict()[name]
     inner, states = 64, 4
-    v, q, k = (source[f'{TEXT}layers.1.self_attn.{p}_proj.weight']
-               for p in 'vqk')
+    v, q, k = (
+        source[f'{TEXT}layers.1.self_attn.{p}_proj.weight'] for p in 'vqk')
     assert torch.equal(after[:inner], before[:inner])
     assert torch.equal(after[inner:inner + 32], v)
     start = 2 * inner
@@ -171,9 +171,10 @@ def test_mamba2_has_its_gate_first(tokenizer, teacher, groups):
             plan = SubclonePlan('qkv_to_ssm', num_groups=3, first_n=-1)
             tensors = student_tensors(model, 'language_model.')
             subclone_state_dict(
-                read_teacher(path, 'text'),
-                {k: v.detach() for k, v in tensors.items()}, plan,
-                position_layout(model.language_model))
+                read_teacher(path, 'text'), {
+                    k: v.detach()
+                    for k, v in tensors.items()
+                }, plan, position_layout(model.language_model))
 
 
 def test_gated_mlps_of_students_that_have_some(teacher):
@@ -185,9 +186,8 @@ def test_gated_mlps_of_students_that_have_some(teacher):
             match = next(r for r in rule if r.match(name))
             assert match.source == f'layers.{{i}}.{part}.weight'
     text = read_teacher(path, 'text')
-    assert torch.equal(
-        text['layers.1.gate.weight'],
-        source[f'{TEXT}layers.1.mlp.gate_proj.weight'])
+    assert torch.equal(text['layers.1.gate.weight'],
+                       source[f'{TEXT}layers.1.mlp.gate_proj.weight'])
 
 
 def test_tower_and_projector_are_copied(tokenizer, teacher):

@@ -63,8 +63,9 @@ def features(model, batch, path):
     outs = []
     handles = [
         model.get_submodule(path.format(i)).register_forward_hook(
-            lambda m, a, out: outs.append(out[0] if isinstance(out, tuple) else
-                                          out)) for i in range(2)
+            lambda m, a, out: outs.append(out[0]
+                                          if isinstance(out, tuple) else out))
+        for i in range(2)
     ]
     merged = model.embed(**batch)
     hidden = model.hidden_states(merged).last_hidden_state
@@ -81,8 +82,8 @@ def test_terms_are_those_of_real_tokens(pair):
     own, hidden, merged = features(student, batch, NAME)
     told, shown, _ = features(teacher.model, batch, TAUGHT)
     cosines = torch.stack([
-        F.cosine_similarity(layer(a), b, dim=-1).mean()
-        for layer, a, b in zip(student.distiller.aligner.projections, own, told)
+        F.cosine_similarity(layer(a), b, dim=-1).mean() for layer, a, b in zip(
+            student.distiller.aligner.projections, own, told)
     ])
     torch.testing.assert_close(losses['distill.cos_mean'], cosines.mean())
     torch.testing.assert_close(losses['distill.cos_max'], cosines.max())

@@ -5,8 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from transmamba_mm.models.multimodal.image_text import (IGNORE_INDEX,
-                                                        read_texts)
+from transmamba_mm.models.multimodal.image_text import IGNORE_INDEX, read_texts
 from .toy_llava import (ANSWERS, build, collate, image_places, make_batch,
                         make_sample, make_tokenizer)
 

@@ -1,8 +1,10 @@
 """What weight subcloning fills: a backbone or a language model."""
-from typing import Dict, Tuple
+from contextlib import nullcontext
+from typing import ContextManager, Dict, Tuple
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from transmamba_mm.models.layers.token_layout import TokenLayout
 
@@ -83,7 +85,7 @@ def student_tensors(model: nn.Module, prefix: str) -> Dict[str, Tensor]:
     part = dict(model.named_modules()).get(prefix.rstrip('.'))
     inner = f'{part.base_model_prefix}.' if is_language(part) else ''
     out = {}
-    for name, param in model.named_parameters():
+    for name, param in named_tensors(model, False).items():
         if name.startswith(prefix):
             own = name[len(prefix):].removeprefix(inner)
             if not inner or 'lora_' not in own:
@@ -91,6 +93,40 @@ def student_tensors(model: nn.Module, prefix: str) -> Dict[str, Tensor]:
         elif name.startswith('head.'):
             out[name] = param
     return out
+
+
+def named_tensors(model: nn.Module, buffers: bool = True) -> Dict[str, Tensor]:
+    """Collect parameters and buffers, which are those that the model uses.
+
+    Args:
+        model (nn.Module): The model, parts of which may be wrapped for
+            sharded training.
+        buffers (bool): Whether buffers are among them. Defaults to True.
+
+    Returns:
+        Dict[str, Tensor]: By the names that they have without wrappers.
+    """
+    found = dict(model.named_parameters())
+    if buffers:
+        found.update(model.named_buffers())
+    return {
+        k.replace('_fsdp_wrapped_module.', ''): v
+        for k, v in found.items()
+    }
+
+
+def whole_parameters(model: nn.Module) -> ContextManager:
+    """Open the parameters of a model that several processes share.
+
+    Args:
+        model (nn.Module): The runner's model.
+
+    Returns:
+        ContextManager: In it they are whole, and what is written stays.
+    """
+    if isinstance(model, FullyShardedDataParallel):
+        return FullyShardedDataParallel.summon_full_params(model)
+    return nullcontext()
 
 
 def copied_tensors(model: nn.Module, parts: Tuple[str, ...],
@@ -104,14 +140,14 @@ def copied_tensors(model: nn.Module, parts: Tuple[str, ...],
         key (str): What names these weights in the config, for messages.
 
     Returns:
-        Dict[str, Tensor]: Name in the student's state dict to value.
+        Dict[str, Tensor]: The student's name to value.
 
     Raises:
         ValueError: If there is no such part, or a tensor is missing or of
             another shape.
     """
     where = '`copy` of WeightSubcloneHook in custom_hooks'
-    own, out = model.state_dict(), {}
+    own, out = named_tensors(model), {}
     for part in parts:
         names = [n for n in own if n.startswith(f'{part}.')]
         if not names:
@@ -140,10 +176,9 @@ def write_tensors(model: nn.Module, new: Dict[str, Tensor],
     Args:
         model (nn.Module): The student.
         new (Dict[str, Tensor]): Values, named as by :func:`student_tensors`
-            or as in the state dict.
+            or as the model names them.
         prefix (str): Prefix of the backbone.
     """
-    tensors = {**model.state_dict(keep_vars=True)}
-    tensors.update(student_tensors(model, prefix))
+    tensors = {**named_tensors(model), **student_tensors(model, prefix)}
     for name, value in new.items():
         tensors[name].copy_(value)

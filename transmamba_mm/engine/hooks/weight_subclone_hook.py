@@ -2,7 +2,6 @@ import os.path as osp
 from dataclasses import replace
 from typing import Dict, Optional, Sequence, Tuple, Union
 
-import torch
 from mmengine.dist import broadcast, is_main_process
 from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import print_log
@@ -25,7 +24,8 @@ from .subclone_inputs import (check_importance, check_scoring_teacher,
                               check_words, find_teacher_config,
                               read_mamba_file, read_teacher_file)
 from .subclone_target import (copied_tensors, find_backbone, is_language,
-                              position_layout, student_tensors, write_tensors)
+                              position_layout, student_tensors,
+                              whole_parameters, write_tensors)
 
 
 @HOOKS.register_module()
@@ -96,21 +96,22 @@ class WeightSubcloneHook(Hook):
 
     priority = 'HIGH'
 
-    def __init__(self,
-                 checkpoint: str,
-                 plan: Union[str, dict, Sequence[dict]] = 'safe',
-                 prefix: str = 'backbone.',
-                 pretrained_checkpoint: Optional[str] = None,
-                 rescale: bool = False,
-                 first_n: Union[int, str, None] = None,
-                 depth_map: Union[str, Sequence[int]] = 'proportional',
-                 tower: Optional[str] = None,
-                 importance: Optional[str] = None,
-                 teacher: Optional[dict] = None,
-                 importance_batches: int = 4,
-                 ssm_checkpoint: Optional[str] = None,
-                 ssm_directions: str = 'all',
-                 copy: Union[str, Sequence[str]] = ()) -> None:
+    def __init__(
+        self,
+        checkpoint: str,
+        plan: Union[str, dict, Sequence[dict]] = 'safe',
+        prefix: str = 'backbone.',
+        pretrained_checkpoint: Optional[str] = None,
+        rescale: bool = False,
+        first_n: Union[int, str, None] = None,
+        depth_map: Union[str, Sequence[int]] = 'proportional',
+        tower: Optional[str] = None,
+        importance: Optional[str] = None,
+        teacher: Optional[dict] = None,
+        importance_batches: int = 4,
+        ssm_checkpoint: Optional[str] = None,
+        ssm_directions: str = 'all',
+        copy: Union[str, Sequence[str]] = ()) -> None:
         self.checkpoint = checkpoint
         self.pretrained_checkpoint = pretrained_checkpoint
         self.tower = tower
@@ -132,17 +133,20 @@ class WeightSubcloneHook(Hook):
         """
         model = unwrap(runner.model)
         backbone = find_backbone(model, self.prefix)
-        if not is_fresh_start(runner) or any(
-                is_pretrained(getattr(m, 'init_cfg', None))
-                for m in (model, backbone)):
+        loaded = [
+            is_pretrained(getattr(m, 'init_cfg', None))
+            for m in (model, backbone)
+        ]
+        if any(loaded) or not is_fresh_start(runner):
             print_log(
                 'Weight subcloning: skipped, weights were loaded.',
                 logger='current')
             return
-        new, report = self.clone(model, runner.cfg, runner.seed or 0)
-        for value in new.values():
-            broadcast(value)
-        write_tensors(model, new, self.prefix)
+        with whole_parameters(runner.model):
+            new, report = self.clone(model, runner.cfg, runner.seed or 0)
+            for value in new.values():
+                broadcast(value)
+            write_tensors(model, new, self.prefix)
         for hook in runner.hooks:
             if isinstance(hook, EMAHook):
                 write_tensors(hook.ema_model.module, new, self.prefix)
@@ -190,11 +194,10 @@ class WeightSubcloneHook(Hook):
         if self.ssm_checkpoint is not None:
             mamba = read_mamba_file(self.ssm_checkpoint)
             given, rows = clone_ssm(mamba, target, self.ssm_directions)
-        new, report = subclone_state_dict(
-            source, {
-                **target,
-                **given
-            }, plan, position_layout(backbone), pretrained, activations)
+        new, report = subclone_state_dict(source, {
+            **target,
+            **given
+        }, plan, position_layout(backbone), pretrained, activations)
         add_ssm_rows(report, rows, given, new)
         parts = self._copy_parts(model)
         report.rows += [

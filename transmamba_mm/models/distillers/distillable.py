@@ -166,8 +166,10 @@ class Distillable:
         with LayerRecorder(self, [*names, *more]) as records, \
                 torch.set_grad_enabled(not distiller.calibrating):
             losses = own_loss()
-        terms = distiller(*self._features([records[n] for n in names],
-                                          [shown[n] for n in seen], inputs))
+        terms = distiller(
+            *self._features([records[n]
+                             for n in names], [shown[n]
+                                               for n in seen], inputs))
         if not distiller.calibrating:
             further = self.task_terms(records, shown, data_samples)
             terms.update({

@@ -10,7 +10,7 @@ from .trans_llava import TransLlava
 from .vision_tower import VisionTower
 
 __all__ = [
-    'BaseTextTower', 'DistillTextVideoRetrieval', 'DistillTransLlava', 'HFTextTower',
-    'OpenCLIPTextTower', 'OpenCLIPVideoTower', 'TextFeatures',
+    'BaseTextTower', 'DistillTextVideoRetrieval', 'DistillTransLlava',
+    'HFTextTower', 'OpenCLIPTextTower', 'OpenCLIPVideoTower', 'TextFeatures',
     'TextVideoRetrieval', 'TransLlava', 'VisionTower'
 ]

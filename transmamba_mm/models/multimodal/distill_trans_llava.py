@@ -50,10 +50,13 @@ class DistillTransLlava(Distillable, TransLlava):
                  vocabulary_chunk: int = 8192,
                  **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        for key, value, is_right in (
-            ('answer_weight', answer_weight, answer_weight >= 0),
-            ('answer_temperature', answer_temperature, answer_temperature > 0),
-            ('vocabulary_chunk', vocabulary_chunk, vocabulary_chunk > 0)):
+        for key, value, is_right in (('answer_weight', answer_weight,
+                                      answer_weight >= 0),
+                                     ('answer_temperature', answer_temperature,
+                                      answer_temperature
+                                      > 0), ('vocabulary_chunk',
+                                             vocabulary_chunk, vocabulary_chunk
+                                             > 0)):
             if not is_right:
                 raise ValueError(f'model.{key}={value}; give a positive '
                                  'number.')
@@ -76,7 +79,7 @@ class DistillTransLlava(Distillable, TransLlava):
             raise ValueError(
                 f'{type(teacher).__name__} answers no questions: use '
                 f"type='transmamba_mm.LlavaTeacher' in {where}.")
-        own = self.language_model.get_output_embeddings().weight.shape[0]
+        own = self.language_model.config.vocab_size
         if own != teacher.num_classes:
             raise ValueError(
                 f'The teacher has {teacher.num_classes} words and the student '

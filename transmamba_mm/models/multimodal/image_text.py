@@ -78,9 +78,7 @@ def read_texts(inputs: Dict[str, Tensor]) -> Texts:
     ids, labels, mask = (x.gather(1, order) for x in (ids, labels, mask))
     labels = labels.masked_fill(~mask, IGNORE_INDEX)
     lengths, learnt = mask.sum(1), labels != IGNORE_INDEX
-    prompts = torch.where(
-        learnt.any(1),
-        learnt.long().argmax(1), lengths)
+    prompts = torch.where(learnt.any(1), learnt.long().argmax(1), lengths)
     images = ((ids == IMAGE_TOKEN_INDEX) & mask).sum(1)
     counts = torch.stack([images, lengths, prompts], dim=1).tolist()
     return Texts(ids, labels, lengths, prompts, counts)
@@ -123,9 +121,9 @@ def place_images(texts: Texts,
     rows = torch.cat([embeddings, visual.to(embeddings.dtype)], dim=1)
     rows = rows.gather(1, source[..., None].expand(-1, -1, rows.shape[-1]))
     labels = texts.labels.gather(1, token)
-    return ImageTextBatch(
-        rows * mask[..., None].to(rows.dtype), mask,
-        labels.masked_fill(is_visual | ~mask, IGNORE_INDEX), is_visual)
+    return ImageTextBatch(rows * mask[..., None].to(rows.dtype), mask,
+                          labels.masked_fill(is_visual | ~mask, IGNORE_INDEX),
+                          is_visual)
 
 
 def _positions(ids: Tensor) -> Tensor:

@@ -9,5 +9,6 @@ from .open_clip_teacher import OpenCLIPTeacher
 
 __all__ = [
     'CLIP4ClipTeacher', 'CachedTeacher', 'FrozenTeacher', 'HFTeacher',
-    'LlavaTeacher', 'MMPretrainTeacher', 'OpenCLIPTeacher', 'preprocessor_normalisation'
+    'LlavaTeacher', 'MMPretrainTeacher', 'OpenCLIPTeacher',
+    'preprocessor_normalisation'
 ]

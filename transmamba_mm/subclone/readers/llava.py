@@ -6,13 +6,14 @@ those of this package's ``TransLlava``.
 from . import hf_clip, llama, mmpretrain
 from .dialect import Dialect, Tower
 
-_PROJECTOR = (r'(?:model\.)?(?:multi_modal_projector|mm_projector|projector)\.', (
-    ('linear_1.*', 'projector.fc1.*'),
-    ('linear_2.*', 'projector.fc2.*'),
-    ('0.*', 'projector.fc1.*'),
-    ('2.*', 'projector.fc2.*'),
-    ('*', 'projector.fc1.*'),
-))
+_PROJECTOR = (
+    r'(?:model\.)?(?:multi_modal_projector|mm_projector|projector)\.', (
+        ('linear_1.*', 'projector.fc1.*'),
+        ('linear_2.*', 'projector.fc2.*'),
+        ('0.*', 'projector.fc1.*'),
+        ('2.*', 'projector.fc2.*'),
+        ('*', 'projector.fc1.*'),
+    ))
 _VISION = (r'(?:model\.)?(?:vision_tower\.)+(?:backbone\.model\.)?'
            r'(?:vision_model\.)?', hf_clip.VISION_ROWS)
 _OUR_VISION = (r'vision_tower\.backbone\.', mmpretrain.ROWS)
