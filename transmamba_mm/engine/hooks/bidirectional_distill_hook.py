@@ -1,10 +1,10 @@
 import logging
 import math
-from typing import List, Optional, Sequence
+from typing import List, Optional, Sequence, Union
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import IterBasedTrainLoop, Runner
 from mmpretrain.registry import MODELS
 from torch import nn
@@ -243,7 +243,9 @@ def epochs_done(runner: Runner, batch_idx: int) -> float:
     return runner.epoch + (batch_idx + 1) / len(runner.train_dataloader)
 
 
-def find_optimizers(optim_wrapper) -> List[Optimizer]:
+def find_optimizers(
+        optim_wrapper: Union[OptimWrapper,
+                             OptimWrapperDict]) -> List[Optimizer]:
     """List the optimizers of a training.
 
     Args:
