@@ -7,6 +7,7 @@ from mmpretrain.registry import MODELS
 
 from tests.toy import student_cfg
 
+PLAIN = 'DefaultOptimWrapperConstructor'
 SCHEDULE = 'configs/_base_/schedules/adamw_8xb128-300e.py'
 
 
@@ -17,11 +18,9 @@ def model():
 
 
 def build(model, **changes):
-    cfg = Config.fromfile(SCHEDULE).optim_wrapper
-    cfg.merge_from_dict(changes)
-    if cfg.constructor is None:
-        cfg.pop('constructor')
-    return build_optim_wrapper(model, cfg)
+    cfg = Config.fromfile(SCHEDULE)
+    cfg.merge_from_dict({f'optim_wrapper.{k}': v for k, v in changes.items()})
+    return build_optim_wrapper(model, cfg.optim_wrapper)
 
 
 def settings(wrapper):
@@ -34,7 +33,7 @@ def settings(wrapper):
 
 
 def test_each_parameter_keeps_its_settings(model):
-    ours, theirs = build(model), build(model, constructor=None)
+    ours, theirs = build(model), build(model, constructor=PLAIN)
     assert settings(ours) == settings(theirs)
     assert len(theirs.optimizer.param_groups) > 20
     assert len(ours.optimizer.param_groups) <= 3
@@ -59,7 +58,8 @@ def test_frozen_and_special_parameters(model):
 
 def test_the_same_training(model):
     results = []
-    for constructor in (None, 'transmamba_mm.GroupingOptimWrapperConstructor'):
+    for constructor in (PLAIN,
+                        'transmamba_mm.GroupingOptimWrapperConstructor'):
         torch.manual_seed(0)
         model = MODELS.build(student_cfg())
         wrapper = build(model, constructor=constructor)

@@ -16,12 +16,14 @@ def build(**kwargs):
     torch.manual_seed(0)
     model = MODELS.build(dict(CFG, **kwargs))
     model.init_weights()
-    return model.eval()
+    model.eval()  # returns None in MMPretrain
+    return model
 
 
 def test_without_the_convolutions_it_is_a_vit():
     model = build()
-    plain = MODELS.build(dict(CFG, type='VisionTransformer')).eval()
+    plain = MODELS.build(dict(CFG, type='VisionTransformer'))
+    plain.eval()
     missing, unexpected = plain.load_state_dict(
         model.state_dict(), strict=False)
     assert not missing
