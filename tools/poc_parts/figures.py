@@ -119,9 +119,9 @@ def curves_figure(groups: Sequence[Dict]) -> Dict:
 
     def plot(axes) -> None:
         for group in groups:
-            if not group.get('curves'):
+            length = min(map(len, group.get('curves') or [[]]))
+            if not length:  # a ready teacher, or stopped while validating
                 continue
-            length = min(map(len, group['curves']))
             curves = np.array([c[:length] for c in group['curves']])
             x = 100 * curves[0, :, 0] / group['epochs']
             middle = curves[..., 1].mean(0)

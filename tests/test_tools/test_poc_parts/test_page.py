@@ -100,6 +100,13 @@ def test_a_teacher_without_head_is_no_obstacle():
     assert any('was given' in text for text in conditions.limits(report))
 
 
+def test_a_run_stopped_before_its_only_validation_is_drawn():
+    report = make_report()
+    report['groups'][0]['curves'] = [[]]
+    report['groups'][1]['curves'][0] = []
+    assert page.render(report, [], None).count('<svg') == 6
+
+
 def test_limits_follow_the_runs():
     report = make_report()
     assert not any('given' in t or 'one seed' in t
