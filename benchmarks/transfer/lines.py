@@ -3,7 +3,8 @@ import json
 import os
 import os.path as osp
 import sys
-from typing import Dict, List
+from statistics import mean
+from typing import Dict, List, Optional
 
 
 def read_lines(path: str) -> List[Dict]:
@@ -62,3 +63,43 @@ def append_line(path: str, line: Dict) -> None:
         file.write((b'\n' if cut else b'') + json.dumps(line).encode() + b'\n')
         file.flush()
         os.fsync(file.fileno())
+
+
+def predictions_path(results: str, name: str) -> str:
+    """Return where the predictions of a row are kept.
+
+    Args:
+        results (str): File of JSON lines.
+        name (str): The row's name.
+
+    Returns:
+        str: A file in the folder ``predictions`` beside the results.
+    """
+    folder = osp.join(osp.dirname(osp.abspath(results)), 'predictions')
+    return osp.join(folder, f'{name}.npz')
+
+
+def estimate(row: Dict, lines: List[Dict]) -> Optional[float]:
+    """Estimate the cost of a training by those of the same kind.
+
+    Args:
+        row (Dict): Its ``identity()``.
+        lines (List[Dict]): Results.
+
+    Returns:
+        float, optional: Seconds of a device that the row will take, from the
+        mean over lines of its student and method on the card that was used
+        last; None if there are none.
+    """
+    known = [
+        r for r in lines
+        if all(r[k] == row[k] for k in ('task', 'data', 'student',
+                                        'method')) and r.get('device_seconds')
+    ]
+    if not known:
+        return None
+    rates = [
+        r['device_seconds'] / (r['fraction'] * r['epochs']) for r in known
+        if r['card'] == known[-1]['card']
+    ]
+    return mean(rates) * row['fraction'] * row['epochs']

@@ -8,6 +8,7 @@ one that was interrupted goes on from its last checkpoint, and one that failed
 is named with its last error. The exit status is 1 if a row failed.
 """
 import argparse
+import io
 import os
 import os.path as osp
 import signal
@@ -19,13 +20,14 @@ from importlib import import_module
 from typing import Callable, Dict, List
 
 import torch
-from lines import append_line, key, read_lines
+from lines import append_line, estimate, key, predictions_path, read_lines
 from meter import Meter
 from mmengine.runner import CheckpointLoader
 from record import LOG_INTERVAL, ROOT, describe, last_error
 from row import Row
 
-import transmamba_mm  # noqa: F401  (checkpoints are read as data)
+from transmamba_mm.engine.hooks import SavePredictionsHook
+from transmamba_mm.utils.atomic_io import atomic_write
 
 HERE = osp.dirname(osp.abspath(__file__))
 #: Seconds that a training has to end after it was asked to.
@@ -77,7 +79,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--part', default='0/1', help='every n-th row from row i, as i/n')
     parser.add_argument(
-        '--list', action='store_true', help='name the rows and train none')
+        '--list',
+        action='store_true',
+        help='name the rows and what they will cost, and train none')
     parser.add_argument(
         '--cfg-options', nargs='+', default=[], help='for every row')
     args = parser.parse_args()
@@ -115,6 +119,9 @@ def common_options(row: Row) -> Dict[str, object]:
     if torch.cuda.is_available() and row.graph:
         options['default_hooks.cuda_graph.type'] = (
             'transmamba_mm.CUDAGraphHook')
+    if row.predictions:
+        options['default_hooks.predictions.type'] = (
+            'transmamba_mm.SavePredictionsHook')
     return options
 
 
@@ -137,10 +144,9 @@ def command(row: Row, folder: str, data_root: str,
         **row.options()
     }
     return [
-        sys.executable,
-        osp.join('tools',
-                 'train.py'), row.config, '--work-dir', folder, '--resume',
-        '--cfg-options', *[f'{k}={v}' for k, v in options.items()], *more
+        sys.executable, 'tools/train.py', row.config, '--work-dir', folder,
+        '--resume', '--cfg-options', *[f'{k}={v}' for k, v in options.items()],
+        *more
     ]
 
 
@@ -236,11 +242,11 @@ class Scheduler:
                 self.running.append(Job(ready[0], device, self.args))
 
     def missing(self, row: Row) -> str:
-        """Say which weight files a row waits for, '' if for none."""
+        """Say which files or folders a row waits for, '' if for none."""
         files = [
             path for path in (osp.join(self.args.teachers, name)
                               for name in row.needs.values())
-            if not osp.isfile(path)
+            if not osp.exists(path)
         ]
         return f'needs {", ".join(files)}' if files else ''
 
@@ -258,18 +264,32 @@ class Scheduler:
         cost = self.meters[job.device].close(job.folder)
         line = describe(row, job.folder, **cost, side_by_side=self.args.jobs)
         if line is None:
-            self.failed.append(row)
-            print(
-                f'FAILED {row.name} (exit {job.process.returncode}): '
-                f'{last_error(job.log)}; see {job.log}',
-                flush=True)
+            self.fail(job,
+                      f'exit {job.process.returncode}: {last_error(job.log)}')
             return
-        if row.keeps:
-            keep_weights(job.folder, osp.join(self.args.teachers, row.keeps))
-        append_line(self.args.results, line)
+        try:
+            self.keep(job)
+            append_line(self.args.results, line)
+        except OSError as error:
+            self.fail(job, str(error))
+            return
         print(
             f'{row.name}: {line["value"]} in {line["train_seconds"]} s',
             flush=True)
+
+    def keep(self, job: Job) -> None:
+        """Put weights and predictions where they are looked for."""
+        if job.row.keeps:
+            keep_weights(job.folder, osp.join(self.args.teachers,
+                                              job.row.keeps))
+        if job.row.predictions:
+            keep_predictions(job.folder,
+                             predictions_path(self.args.results, job.row.name))
+
+    def fail(self, job: Job, reason: str) -> None:
+        """Tell at once and go on with the other rows."""
+        self.failed.append(job.row)
+        print(f'FAILED {job.row.name} ({reason}); see {job.log}', flush=True)
 
     def stop(self) -> None:
         """Stop what still runs; it is resumed next time."""
@@ -292,10 +312,20 @@ def keep_weights(folder: str, path: str) -> None:
     with open(osp.join(folder, 'last_checkpoint')) as file:
         last = osp.join(folder, osp.basename(file.read().strip()))
     state = CheckpointLoader.load_checkpoint(last, 'cpu')['state_dict']
-    os.makedirs(osp.dirname(osp.abspath(path)), exist_ok=True)
-    partial = f'{path}.partial'
-    torch.save(dict(state_dict=state), partial)
-    os.replace(partial, path)
+    buffer = io.BytesIO()
+    torch.save(dict(state_dict=state), buffer)
+    atomic_write(path, buffer.getvalue())
+
+
+def keep_predictions(folder: str, path: str) -> None:
+    """Put the predictions of the last validation beside the results.
+
+    Args:
+        folder (str): Work folder of the training.
+        path (str): File to write.
+    """
+    with open(osp.join(folder, SavePredictionsHook.FILE_NAME), 'rb') as file:
+        atomic_write(path, file.read())
 
 
 def planned(args: argparse.Namespace) -> List[Row]:
@@ -317,12 +347,29 @@ def planned(args: argparse.Namespace) -> List[Row]:
     return [r for r in rows if key(r.identity()) not in done]
 
 
+def list_rows(rows: List[Row], args: argparse.Namespace) -> None:
+    """Name rows, and what they will cost as far as it is known.
+
+    Args:
+        rows (List[Row]): The rows.
+        args (argparse.Namespace): The command line.
+    """
+    lines = read_lines(args.results)
+    costs = [estimate(row.identity(), lines) for row in rows]
+    for row, cost in zip(rows, costs):
+        print(row.name, '' if cost is None else f'about {cost:.0f} s')
+    known = [cost for cost in costs if cost is not None]
+    if known:
+        print(f'about {sum(known) / 60:.0f} minutes of one device for '
+              f'{len(known)} of {len(rows)} rows, by the times of such rows')
+
+
 def main() -> None:
     args = parse_args()
     rows = planned(args)
     print(f'{len(rows)} rows to train', flush=True)
     if args.list:
-        print('\n'.join(row.name for row in rows))
+        list_rows(rows, args)
         return
     # so that the trainings end with this process
     signal.signal(signal.SIGTERM, lambda *_: sys.exit('Ended from outside.'))

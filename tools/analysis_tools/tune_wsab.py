@@ -14,12 +14,11 @@ import sys
 import time
 from pathlib import Path
 
-from mmengine.config import Config
-
 import transmamba_mm  # noqa: F401  (before torchvision is imported)
 from transmamba_mm.subclone import PRESETS
 from transmamba_mm.utils.atomic_io import atomic_write
 from transmamba_mm.utils.derived_config import write_config
+from transmamba_mm.utils.launch import load_config
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -87,7 +86,7 @@ class Search:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         self.base = Path(args.config)
-        self.cfg = Config.fromfile(args.config)
+        self.cfg = load_config(args.config)
         self.folder = Path(args.work_dir or f'work_dirs/tune_{self.base.stem}')
         self.out = Path(args.out) if args.out else self.folder / 'best.py'
         self.space = space.Space(self.cfg, args.presets, args.layer_maps)
