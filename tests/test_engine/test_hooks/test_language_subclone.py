@@ -284,3 +284,24 @@ def test_every_tower_of_a_checkpoint_is_read(tokenizer):
     linear = MODELS.build({**cfg, 'projector': 'linear'})
     read = read_teacher(linear.state_dict(), 'projector')
     assert torch.equal(read['projector.fc1.weight'], linear.projector.weight)
+
+
+def test_state_space_parameters_come_from_a_mamba(tokenizer, teacher,
+                                                  tmp_path):
+    path, _ = teacher
+    mamba = student(tokenizer).language_model
+    with torch.no_grad():
+        for p in mamba.parameters():
+            p.normal_()
+    mamba.save_pretrained(tmp_path)
+    model = student(tokenizer)
+    _, rows = clone(model, path, 'safe', ssm_checkpoint=str(tmp_path))
+    ours, theirs = (
+        m.backbone.layers[1].mixer for m in (model.language_model, mamba))
+    for name in ('A_log', 'D', 'conv1d.weight', 'x_proj.weight'):
+        assert torch.equal(
+            ours.get_parameter(name), theirs.get_parameter(name))
+        assert rows[f'layers.1.mixer.{name}'].from_mamba
+    assert not torch.equal(ours.in_proj.weight, theirs.in_proj.weight)
+    with pytest.raises(ValueError, match="is a 'mamba2'.*pretrained"):
+        clone(student(tokenizer, 'mamba2'), path, ssm_checkpoint=str(tmp_path))

@@ -21,8 +21,9 @@ from transmamba_mm.utils.runner import is_fresh_start, unwrap
 from transmamba_mm.utils.training_batches import training_batches
 from transmamba_mm.utils.weight_files import open_weights
 from .subclone_inputs import (check_importance, check_scoring_teacher,
-                              check_words, find_teacher_config,
-                              read_mamba_file, read_teacher_file)
+                              check_ssm_student, check_words,
+                              find_teacher_config, read_mamba_file,
+                              read_teacher_file)
 from .subclone_target import (copied_tensors, find_backbone, is_language,
                               position_layout, student_tensors,
                               whole_parameters, write_tensors)
@@ -178,6 +179,7 @@ class WeightSubcloneHook(Hook):
         source = read_teacher_file(self.checkpoint, 'checkpoint', tower)
         if is_language(backbone):
             check_words(self.checkpoint, source, model, backbone)
+            check_ssm_student(self.ssm_checkpoint, backbone)
         compare_with_student(source, model)
         pretrained = None
         if self.importance == 'change':
