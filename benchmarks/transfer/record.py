@@ -46,17 +46,20 @@ def read_curve(folder: str, metric: str) -> List[list]:
         with their data and the teacher's forward pass, without validation
         and start-up.
     """
-    curve, seconds, last = [], 0., 0
+    # iteration, seconds until then, and epoch and value of a validation
+    events = [(0, 0., None, None)]
     for record in read_scalars(folder):
         if metric in record:
-            curve.append(
-                [record['step'],
-                 round(record[metric], 2),
-                 round(seconds, 2)])
-        elif 'loss' in record and record['iter'] > last:
-            seconds += record['time'] * (record['iter'] - last)
-            last = record['iter']
-    return curve
+            events.append((*events[-1][:2], record['step'], record[metric]))
+        elif 'loss' in record:
+            now = record['iter']
+            # a resumed training repeats what came after its checkpoint
+            events = [e for e in events if e[0] < now]
+            last, seconds = events[-1][:2]
+            seconds += record['time'] * (now - last)
+            events.append((now, seconds, None, None))
+    return [[epoch, round(value, 2), round(seconds, 2)]
+            for _, seconds, epoch, value in events if epoch is not None]
 
 
 def describe(row: Row, folder: str, **measured) -> Optional[Dict]:

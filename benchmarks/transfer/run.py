@@ -144,10 +144,9 @@ def command(row: Row, folder: str, data_root: str,
         **row.options()
     }
     return [
-        sys.executable,
-        osp.join('tools',
-                 'train.py'), row.config, '--work-dir', folder, '--resume',
-        '--cfg-options', *[f'{k}={v}' for k, v in options.items()], *more
+        sys.executable, 'tools/train.py', row.config, '--work-dir', folder,
+        '--resume', '--cfg-options', *[f'{k}={v}' for k, v in options.items()],
+        *more
     ]
 
 
@@ -247,7 +246,7 @@ class Scheduler:
         files = [
             path for path in (osp.join(self.args.teachers, name)
                               for name in row.needs.values())
-            if not osp.isfile(path)
+            if not osp.exists(path)
         ]
         return f'needs {", ".join(files)}' if files else ''
 

@@ -1,4 +1,5 @@
 """The rows of the transfer tables are trainings of published recipes."""
+import re
 from copy import deepcopy
 from functools import lru_cache
 
@@ -93,3 +94,17 @@ def test_data_and_common_options_are_keys_of_the_recipes():
             for part in parent.split('.'):
                 node = node[part]
             assert name in node
+
+
+def test_the_readme_counts_the_rows():
+    text = (ROOT / 'benchmarks/transfer/README.md').read_text()
+    told = re.findall(r'^\| `(\w+)` \|.*\| (\d+) \|$', text, re.M)
+    assert {
+        name: int(count)
+        for name, count in told
+    } == {
+        name: len(make())
+        for name, make in tables.TABLES.items()
+    }
+    both = set(tables.data_curve()) & set(tables.ablation())
+    assert len(both) == 12 and 'twelve rows are in `ablation`' in text

@@ -79,6 +79,47 @@ def toys(*variants, epochs=2):
     ]
 
 
+def options_of(command):
+    start = command.index('--cfg-options') + 1
+    return dict(option.split('=', 1) for option in command[start:])
+
+
+def test_a_row_is_a_call_of_the_training_tool():
+    command = run.command(toys('', epochs=30)[0], 'here', 'data', ['b=2'])
+    assert command[1:] == [
+        'tools/train.py', 'toy.py', '--work-dir', 'here', '--resume',
+        *command[6:]
+    ]
+    options = options_of(command)
+    assert options['a'] == '1' and options['b'] == '2'
+    assert options['root'] == 'data' and options['randomness.seed'] == '0'
+    assert options['train_cfg.max_epochs'] == '30'
+    assert options['default_hooks.checkpoint.interval'] == '5'
+    # the mean of a log covers all iterations since the one before
+    assert options['log_processor.window_size'] == (
+        options['default_hooks.logger.interval'])
+    assert 'default_hooks.predictions.type' not in options
+
+
+def test_options_of_a_row_go_before(monkeypatch):
+    monkeypatch.setattr(Toy, 'options',
+                        lambda self: {'train_cfg.val_interval': 1})
+    toy = toys('predicts', epochs=30)[0]
+    options = options_of(run.command(toy, 'here', 'data', []))
+    assert options['train_cfg.val_interval'] == '1'
+    assert options['default_hooks.predictions.type'].endswith(
+        'SavePredictionsHook')
+
+
+@pytest.mark.parametrize('graph', [False, True])
+def test_a_card_trains_in_half_precision(monkeypatch, graph):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(Toy, 'graph', graph)
+    options = options_of(run.command(toys('')[0], 'here', 'data', []))
+    assert options['optim_wrapper.dtype'] == 'bfloat16'
+    assert ('default_hooks.cuda_graph.type' in options) == graph
+
+
 @pytest.fixture
 def scheduler(tmp_path, monkeypatch):
 
@@ -222,6 +263,28 @@ def test_costs_are_estimated_by_like_rows():
     ]
     assert lines.estimate(dict(toy, epochs=3), done) == 60.
     assert lines.estimate(dict(toy, student='cat'), done) is None
+
+
+def test_what_a_resumed_training_repeats_counts_once(tmp_path):
+
+    def log(name, *records):
+        folder = tmp_path / name / 'vis_data'
+        folder.mkdir(parents=True)
+        (folder / 'scalars.json').write_text(''.join(
+            json.dumps(r) + '\n' for r in records))
+
+    def step(number, time):
+        return dict(loss=1., time=time, iter=number, step=number)
+
+    log('20260101_000000', step(10, 1.), dict(score=1., step=1), step(20, 1.),
+        dict(score=2., step=2), step(30, 1.))
+    # from the checkpoint of the first epoch
+    log('20260101_010000', step(20, 2.), dict(score=2.5, step=2), step(30, 2.),
+        dict(score=3., step=3))
+    (tmp_path / '20260101_020000').mkdir()
+    assert record.read_curve(str(tmp_path), 'score') == [[1, 1., 10.],
+                                                         [2, 2.5, 30.],
+                                                         [3, 3., 50.]]
 
 
 def test_no_output_is_no_error(tmp_path):

@@ -1,17 +1,21 @@
 """Triton kernels of the selective scan.
 
-Glossary: b batch, m direction, t step of the scan, p its raster position, e
-channel, n state; a = exp(dt A) decay, h state, g gradient of the loss by h.
+Glossary: b batch, m direction, t step of the scan, p its raster position, q
+the place of its parameters, e channel, n state; a = exp(dt A) decay, h state,
+g gradient of the loss by h.
 
     h_t = a_t h_{t-1} + dt_t x_t B_t        y_t = sum_n C_t h_t + D x_t
 
-One program walks the sequence of BE channels of one (b, m), with the states
-(N, BE) in registers. Steps are loaded TILE at a time, so that the card waits
-once for all of them; a step is picked from a tile by comparing with its row
-number, which costs nothing in a loop that is unrolled.
+One program is one warp that walks the sequence of BE = 32 channels of one
+(b, m). A thread owns a channel with all its states, which are tuples of N
+rows (BE,), so that sums over the states are sums of registers. B and C of a
+state are the same for all threads; they come as one 64-bit word. TILE steps
+are unrolled. A step past the end has the step size 0 and changes nothing.
 """
 import triton
 import triton.language as tl
+
+LN_2: tl.constexpr = tl.constexpr(0.6931471805599453)
 
 
 @triton.jit
@@ -26,269 +30,319 @@ def softplus(x):
 
 
 @triton.jit
-def _within(t, L, n):
-    """Whether a step is one of the sequence, for each of n."""
-    return tl.zeros_like(n) + t < L
+def slope(dt):
+    """Derivative of softplus at the place where it is dt: 1 - exp(-dt)."""
+    near = dt * (1. - dt * (0.5 - dt * (0.16666667 - dt * 0.041666668)))
+    return tl.where(dt < 0.1, near, 1. - tl.exp(-dt))
 
 
 @triton.jit
-def _row(tile, rows, i):
-    """Pick row i (BE,) of a tile (TILE, BE)."""
-    return tl.sum(tl.where(rows[:, None] == i, tile, 0.), 0)
-
-
-@triton.jit
-def _steps(order, m, t, L, HAS_ORDER: tl.constexpr,
-           PARAMS_IN_ORDER: tl.constexpr):
-    """Raster positions of x and of the step's parameters."""
+def _places(order, m, t, L, HAS_ORDER: tl.constexpr,
+            PARAMS_IN_ORDER: tl.constexpr):
+    """Raster position p of a step, and the place q of its parameters."""
+    t = tl.minimum(t, L - 1)
+    p = t
     if HAS_ORDER:
-        p = tl.load(order + m * L + t, mask=t < L, other=0)
-    else:
-        p = t
+        p = tl.load(order + m * L + t).to(tl.int32)
     return p, (t if PARAMS_IN_ORDER else p)
 
 
 @triton.jit
-def _at(order, m, t, L, HAS_ORDER: tl.constexpr,
-        PARAMS_IN_ORDER: tl.constexpr):
-    """Where the parameters of one step are."""
-    if HAS_ORDER and not PARAMS_IN_ORDER:
-        return tl.load(order + m * L + t, mask=t < L, other=0)
-    else:
-        return t
+def _row(x, e, ok):
+    """Load a value a channel (BE,)."""
+    return tl.load(x + e, mask=ok, other=0.).to(tl.float32)
 
 
 @triton.jit
-def _load_inputs(x, delta, bias, p, q, e, live, s_xl, s_xe, s_dl, s_de,
-                 SOFTPLUS: tl.constexpr):
-    """Load x, the raw step size and the step size, each (TILE, BE)."""
-    xs = tl.load(
-        x + p[:, None] * s_xl + e[None, :] * s_xe, mask=live,
-        other=0.).to(tl.float32)
-    raw = tl.load(
-        delta + q[:, None] * s_dl + e[None, :] * s_de, mask=live, other=0.).to(
-            tl.float32) + bias[None, :]
-    dt = raw
-    if SOFTPLUS:
-        dt = softplus(raw)
-    # a step past the end changes no state
-    return xs, raw, tl.where(live, dt, 0.)
+def _rows(x, e, ok, stride, N: tl.constexpr):
+    """Load a row a state."""
+    out = ()
+    for n in tl.static_range(N):
+        out = out + (_row(x + n * stride, e, ok), )
+    return out
 
 
 @triton.jit
-def scan_forward(x, delta, A, B, C, D, bias, order, y, last, marks, M, E, L, N,
-                 s_xb, s_xm, s_xe, s_xl, s_db, s_dm, s_de, s_dl, s_Am, s_Bb,
-                 s_Bm, s_Bn, s_Bl, s_Cb, s_Cm, s_Cn, s_Cl, s_Dm, s_biasm, s_yb,
-                 s_ym, s_ye, s_yl, HAS_D: tl.constexpr, HAS_BIAS: tl.constexpr,
-                 HAS_ORDER: tl.constexpr, PARAMS_IN_ORDER: tl.constexpr,
-                 SOFTPLUS: tl.constexpr, TILE: tl.constexpr,
-                 MARK: tl.constexpr, BN: tl.constexpr, BE: tl.constexpr):
+def _store_rows(x, rows, e, ok, stride, N: tl.constexpr):
+    for n in tl.static_range(N):
+        tl.store(x + n * stride + e, rows[n], mask=ok)
+
+
+@triton.jit
+def _zeros(N: tl.constexpr, BE: tl.constexpr):
+    out = ()
+    for n in tl.static_range(N):
+        out = out + (tl.zeros([BE], tl.float32), )
+    return out
+
+
+@triton.jit
+def _low(both):
+    """B of a pair."""
+    return both.to(tl.int32).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _high(both):
+    """C of a pair."""
+    return (both >> 32).to(tl.int32).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _decays(dt_e, a, N: tl.constexpr):
+    out = ()
+    for n in tl.static_range(N):
+        out = out + (tl.exp2(dt_e * a[n]), )
+    return out
+
+
+@triton.jit
+def _load_pairs(pairs, N: tl.constexpr):
+    out = ()
+    for n in tl.static_range(N):
+        out = out + (tl.load(pairs + n), )
+    return out
+
+
+@triton.jit
+def _next_states(h, decay, dtx_e, pairs, N: tl.constexpr):
+    out = ()
+    for n in tl.static_range(N):
+        out = out + (decay[n] * h[n] + dtx_e * _low(pairs[n]), )
+    return out
+
+
+@triton.jit
+def scan_forward(x, delta, A, pairs, D, bias, order, y, last, marks, steps, M,
+                 E, L, s_xb, s_xm, s_xe, s_xl, s_db, s_dm, s_de, s_dl, s_Am,
+                 s_Dm, s_biasm, s_sb, s_sm, HAS_D: tl.constexpr,
+                 HAS_BIAS: tl.constexpr, HAS_ORDER: tl.constexpr,
+                 PARAMS_IN_ORDER: tl.constexpr, SOFTPLUS: tl.constexpr,
+                 KEEP: tl.constexpr, TILE: tl.constexpr, MARK: tl.constexpr,
+                 N: tl.constexpr, BE: tl.constexpr):
     """Scan; grid (ceil(E / BE), batch * M).
 
-    A (M or 1, E, N) comes times log2(e), the last state goes to ``last``
-    (batch, M, E, N), and the state before every MARK steps to ``marks``
-    (programs, ceil(L / MARK), N, BE).
+    A (M or 1, N, E) comes times log2(e), the pairs of B and C as int64
+    (batch, M, L, N). Output y (batch, M, L, E), last state (batch, M, N, E).
+    With KEEP, the state before every MARK steps goes to ``marks`` (programs,
+    ceil(L / MARK), N, BE), and the step sizes to ``steps``
+    (batch, M or 1, L, E).
     """
     pid = tl.program_id(1).to(tl.int64)
     b, m = pid // M, pid % M
-    e = tl.program_id(0) * BE + tl.arange(0, BE)
-    n = tl.arange(0, BN)
-    rows = tl.arange(0, TILE)
-    e_ok, n_ok = e < E, n < N
-    ne_ok = n_ok[:, None] & e_ok[None, :]
+    lane = tl.arange(0, BE)
+    e = tl.program_id(0) * BE + lane
+    ok = e < E
     x += b * s_xb + m * s_xm
     delta += b * s_db + m * s_dm
-    B += b * s_Bb + m * s_Bm
-    C += b * s_Cb + m * s_Cm
-    y += b * s_yb + m * s_ym
-    a_ne = tl.load(
-        A + m * s_Am + e[None, :] * N + n[:, None], mask=ne_ok, other=0.)
-    d_skip = tl.zeros([BE], tl.float32)
+    steps += b * s_sb + m * s_sm
+    pairs += pid * L * N
+    y += pid * L * E
+    marks += (pid * tl.num_programs(0) + tl.program_id(0)) * tl.cdiv(
+        L, MARK) * N * BE
+    a = _rows(A + m * s_Am, e, ok, E, N)
+    skip = tl.zeros([BE], tl.float32)
     if HAS_D:
-        d_skip = tl.load(D + m * s_Dm + e, mask=e_ok, other=0.)
+        skip = _row(D + m * s_Dm, e, ok)
     shift = tl.zeros([BE], tl.float32)
     if HAS_BIAS:
-        shift = tl.load(bias + m * s_biasm + e, mask=e_ok, other=0.)
-    marks += (pid * tl.num_programs(0) + tl.program_id(0)) * tl.cdiv(
-        L, MARK) * BN * BE
-    place = n[:, None] * BE + tl.arange(0, BE)[None, :]
-    h = tl.zeros([BN, BE], tl.float32)
+        shift = _row(bias + m * s_biasm, e, ok)
+    h = _zeros(N, BE)
     for start in range(0, L, TILE):
-        if start % MARK == 0:
-            tl.store(marks + start // MARK * BN * BE + place, h)
-        t = start + rows
-        p, q = _steps(order, m, t, L, HAS_ORDER, PARAMS_IN_ORDER)
-        live = (t < L)[:, None] & e_ok[None, :]
-        xs, _, dt = _load_inputs(x, delta, shift, p, q, e, live, s_xl, s_xe,
-                                 s_dl, s_de, SOFTPLUS)
-        ys = d_skip[None, :] * xs
+        if KEEP:
+            if start % MARK == 0:
+                _store_rows(marks + start // MARK * N * BE, h, lane, lane < BE,
+                            BE, N)
+        ys = ()
+        dts = ()
         for i in tl.static_range(TILE):
-            # the few B and C of a step come from L1 where they are used
-            ok = n_ok & _within(start + i, L, n)
-            qi = _at(order, m, start + i, L, HAS_ORDER, PARAMS_IN_ORDER)
-            b_n = tl.load(B + qi * s_Bl + n * s_Bn, mask=ok, other=0.)
-            c_n = tl.load(C + qi * s_Cl + n * s_Cn, mask=ok, other=0.)
-            dt_e = _row(dt, rows, i)
-            dtx_e = dt_e * _row(xs, rows, i)
-            h = tl.exp2(dt_e[None, :] * a_ne) * h + dtx_e[None, :] * b_n[:,
-                                                                         None]
-            y_e = tl.sum(h * c_n[:, None], 0)
-            ys += tl.where(rows[:, None] == i, y_e[None, :], 0.)
-        tl.store(
-            y + p[:, None] * s_yl + e[None, :] * s_ye,
-            ys.to(y.dtype.element_ty),
-            mask=live)
-    tl.store(last + pid * E * N + e[None, :] * N + n[:, None], h, mask=ne_ok)
+            p, q = _places(order, m, start + i, L, HAS_ORDER, PARAMS_IN_ORDER)
+            x_e = _row(x + p * s_xl, e * s_xe, ok)
+            dt_e = _row(delta + q * s_dl, e * s_de, ok) + shift
+            if SOFTPLUS:
+                dt_e = softplus(dt_e)
+            dt_e = tl.where(start + i < L, dt_e, 0.)
+            both = _load_pairs(pairs + q * N, N)
+            h = _next_states(h, _decays(dt_e, a, N), dt_e * x_e, both, N)
+            y_e = skip * x_e
+            for n in tl.static_range(N):
+                y_e += h[n] * _high(both[n])
+            ys = ys + (y_e, )
+            dts = dts + (dt_e, )
+        for i in tl.static_range(TILE):
+            p, q = _places(order, m, start + i, L, HAS_ORDER, PARAMS_IN_ORDER)
+            live = ok & (start + i < L)
+            tl.store(y + p * E + e, ys[i], mask=live)
+            if KEEP:
+                tl.store(steps + q * E + e, dts[i], mask=live)
+    _store_rows(last + pid * N * E, h, e, ok, E, N)
 
 
 @triton.jit
-def scan_backward(x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB,
-                  dC, dD, dbias, marks, states, M, E, L, N, s_xb, s_xm, s_xe,
-                  s_xl, s_db, s_dm, s_de, s_dl, s_Am, s_Bb, s_Bm, s_Bn, s_Bl,
-                  s_Cb, s_Cm, s_Cn, s_Cl, s_Dm, s_biasm, s_yb, s_ym, s_ye,
-                  s_yl, HAS_D: tl.constexpr, HAS_BIAS: tl.constexpr,
-                  HAS_ORDER: tl.constexpr, PARAMS_IN_ORDER: tl.constexpr,
-                  SOFTPLUS: tl.constexpr, TILE: tl.constexpr,
-                  MARK: tl.constexpr, BN: tl.constexpr, BE: tl.constexpr):
+def _fold(rows, lane, V: tl.constexpr, FAR: tl.constexpr):
+    """Add the rows of threads that are FAR apart; each keeps a half of them.
+    """
+    upper = (lane & FAR) != 0
+    other = lane ^ FAR
+    out = ()
+    if V == 1:
+        out = (rows[0] + tl.gather(rows[0], other, 0), )
+    else:
+        for j in tl.static_range(V // 2):
+            low, high = rows[j], rows[j + V // 2]
+            given = tl.gather(tl.where(upper, low, high), other, 0)
+            out = out + (tl.where(upper, high, low) + given, )
+    return out
+
+
+@triton.jit
+def _store_sums(to, rows, lane, ok, V: tl.constexpr):
+    """Store the sum over the channels of each of V rows, V a power of two.
+
+    In five steps a thread hands half of its rows to another one and adds up
+    the other half, so that no sum is made twice.
+    """
+    V1: tl.constexpr = V // 2 if V > 1 else 1
+    V2: tl.constexpr = V1 // 2 if V1 > 1 else 1
+    V3: tl.constexpr = V2 // 2 if V2 > 1 else 1
+    V4: tl.constexpr = V3 // 2 if V3 > 1 else 1
+    V5: tl.constexpr = V4 // 2 if V4 > 1 else 1
+    rows = _fold(rows, lane, V, 16)
+    rows = _fold(rows, lane, V1, 8)
+    rows = _fold(rows, lane, V2, 4)
+    rows = _fold(rows, lane, V3, 2)
+    rows = _fold(rows, lane, V4, 1)
+    SHARE: tl.constexpr = 32 // V if V < 32 else 1
+    for j in tl.static_range(V5):
+        tl.store(
+            to + lane // SHARE * V5 + j,
+            rows[j],
+            mask=ok & (lane % SHARE == 0))
+
+
+@triton.jit
+def scan_backward(x, steps, A, pairs, D, order, dy, dx, ddelta, dA, dpairs, dD,
+                  dbias, marks, states, M, E, L, s_xb, s_xm, s_xe, s_xl, s_sb,
+                  s_sm, s_Am, s_Dm, s_yb, s_ym, s_ye, s_yl,
+                  HAS_D: tl.constexpr, HAS_ORDER: tl.constexpr,
+                  PARAMS_IN_ORDER: tl.constexpr, SOFTPLUS: tl.constexpr,
+                  TILE: tl.constexpr, MARK: tl.constexpr, N: tl.constexpr,
+                  V: tl.constexpr, BE: tl.constexpr):
     """Gradients of a scan; grid (ceil(E / BE), batch * M).
 
     The states before each tile are computed again from the last of the
     ``marks`` and kept in ``states`` (programs, MARK / TILE, N, BE); those
     inside a tile stay in registers.
     dx and ddelta (batch, M, L, E) are indexed as their inputs are, and so
-    are the parts dA (batch, M, E, N), dB and
-    dC (batch, M, ceil(E / BE), L, N), dD and dbias (batch, M, E), which the
-    caller adds up in a fixed order.
+    are the parts dA (batch, M, N, E), dD and dbias (batch, M, E), and
+    dpairs (batch, M, ceil(E / BE), L, V), V the power of two from 2 N on:
+    those of B, then of C. The caller adds the parts up in a fixed order.
     """
     pid = tl.program_id(1).to(tl.int64)
-    block = tl.program_id(0)
-    blocks = tl.num_programs(0)
+    part = pid * tl.num_programs(0) + tl.program_id(0)
     b, m = pid // M, pid % M
-    e = block * BE + tl.arange(0, BE)
-    n = tl.arange(0, BN)
-    rows = tl.arange(0, TILE)
-    e_ok, n_ok = e < E, n < N
-    ne_ok = n_ok[:, None] & e_ok[None, :]
+    lane = tl.arange(0, BE)
+    all_ok = lane < BE
+    e = tl.program_id(0) * BE + lane
+    ok = e < E
     x += b * s_xb + m * s_xm
-    delta += b * s_db + m * s_dm
-    B += b * s_Bb + m * s_Bm
-    C += b * s_Cb + m * s_Cm
+    steps += b * s_sb + m * s_sm
     dy += b * s_yb + m * s_ym
+    pairs += pid * L * N
     dx += pid * L * E
     ddelta += pid * L * E
-    dB += (pid * blocks + block) * L * N
-    dC += (pid * blocks + block) * L * N
+    dpairs += part * L * V
     sections = tl.cdiv(L, MARK)
-    marks += (pid * blocks + block) * sections * BN * BE
-    states += (pid * blocks + block) * (MARK // TILE) * BN * BE
-    place = n[:, None] * BE + tl.arange(0, BE)[None, :]
-    a_ne = tl.load(
-        A + m * s_Am + e[None, :] * N + n[:, None], mask=ne_ok, other=0.)
-    d_skip = tl.zeros([BE], tl.float32)
+    marks += part * sections * N * BE
+    states += part * (MARK // TILE) * N * BE
+    a = _rows(A + m * s_Am, e, ok, E, N)
+    skip = tl.zeros([BE], tl.float32)
     if HAS_D:
-        d_skip = tl.load(D + m * s_Dm + e, mask=e_ok, other=0.)
-    shift = tl.zeros([BE], tl.float32)
-    if HAS_BIAS:
-        shift = tl.load(bias + m * s_biasm + e, mask=e_ok, other=0.)
+        skip = _row(D + m * s_Dm, e, ok)
 
-    g = tl.zeros([BN, BE], tl.float32)
-    dA_ne = tl.zeros([BN, BE], tl.float32)
+    g = _zeros(N, BE)
+    dA_n = _zeros(N, BE)
     dD_e = tl.zeros([BE], tl.float32)
     dbias_e = tl.zeros([BE], tl.float32)
-    for last in range(0, sections):
-        section = sections - 1 - last
+    for back in range(0, sections):
+        section = sections - 1 - back
         first = section * (MARK // TILE)
         tiles = tl.minimum(MARK // TILE, tl.cdiv(L, TILE) - first)
-        h = tl.load(marks + section * BN * BE + place)
+        h = _rows(marks + section * N * BE, lane, all_ok, BE, N)
         for k in range(0, tiles):
-            tl.store(states + k * BN * BE + place, h)
-            tile = first + k
-            t = tile * TILE + rows
-            p, q = _steps(order, m, t, L, HAS_ORDER, PARAMS_IN_ORDER)
-            live = (t < L)[:, None] & e_ok[None, :]
-            xs, _, dt = _load_inputs(x, delta, shift, p, q, e, live, s_xl,
-                                     s_xe, s_dl, s_de, SOFTPLUS)
+            _store_rows(states + k * N * BE, h, lane, all_ok, BE, N)
             for i in tl.static_range(TILE):
-                qi = _at(order, m, tile * TILE + i, L, HAS_ORDER,
-                         PARAMS_IN_ORDER)
-                b_n = tl.load(
-                    B + qi * s_Bl + n * s_Bn,
-                    mask=n_ok & _within(tile * TILE + i, L, n),
-                    other=0.)
-                dt_e = _row(dt, rows, i)
-                dtx_e = dt_e * _row(xs, rows, i)
-                h = tl.exp2(
-                    dt_e[None, :] * a_ne) * h + dtx_e[None, :] * b_n[:, None]
-        tl.debug_barrier()
-        for back in range(0, tiles):
-            k = tiles - 1 - back
-            tile = first + k
-            t = tile * TILE + rows
-            p, q = _steps(order, m, t, L, HAS_ORDER, PARAMS_IN_ORDER)
-            live = (t < L)[:, None] & e_ok[None, :]
-            xs, raw, dt = _load_inputs(x, delta, shift, p, q, e, live, s_xl,
-                                       s_xe, s_dl, s_de, SOFTPLUS)
-            dys = tl.load(
-                dy + p[:, None] * s_yl + e[None, :] * s_ye,
-                mask=live,
-                other=0.).to(tl.float32)
-            h = tl.load(states + k * BN * BE + place)
+                t = (first + k) * TILE + i
+                p, q = _places(order, m, t, L, HAS_ORDER, PARAMS_IN_ORDER)
+                live = ok & (t < L)
+                dt_e = _row(steps + q * E, e, live)
+                dtx_e = dt_e * _row(x + p * s_xl, e * s_xe, live)
+                h = _next_states(h, _decays(dt_e, a, N), dtx_e,
+                                 _load_pairs(pairs + q * N, N), N)
+        for further in range(0, tiles):
+            k = tiles - 1 - further
+            h = _rows(states + k * N * BE, lane, all_ok, BE, N)
             before = (h, )
+            decays = ()
             for i in tl.static_range(TILE):
-                qi = _at(order, m, tile * TILE + i, L, HAS_ORDER,
-                         PARAMS_IN_ORDER)
-                b_n = tl.load(
-                    B + qi * s_Bl + n * s_Bn,
-                    mask=n_ok & _within(tile * TILE + i, L, n),
-                    other=0.)
-                dt_e = _row(dt, rows, i)
-                dtx_e = dt_e * _row(xs, rows, i)
-                h = tl.exp2(
-                    dt_e[None, :] * a_ne) * h + dtx_e[None, :] * b_n[:, None]
+                t = (first + k) * TILE + i
+                p, q = _places(order, m, t, L, HAS_ORDER, PARAMS_IN_ORDER)
+                live = ok & (t < L)
+                dt_e = _row(steps + q * E, e, live)
+                dtx_e = dt_e * _row(x + p * s_xl, e * s_xe, live)
+                decay = _decays(dt_e, a, N)
+                h = _next_states(h, decay, dtx_e,
+                                 _load_pairs(pairs + q * N, N), N)
                 before = before + (h, )
-            dxs = d_skip[None, :] * dys
-            ddts = tl.zeros([TILE, BE], tl.float32)
+                decays = decays + (decay, )
             for i in tl.static_range(TILE - 1, -1, -1):
-                qi = _at(order, m, tile * TILE + i, L, HAS_ORDER,
-                         PARAMS_IN_ORDER)
-                ok = n_ok & _within(tile * TILE + i, L, n)
-                b_n = tl.load(B + qi * s_Bl + n * s_Bn, mask=ok, other=0.)
-                c_n = tl.load(C + qi * s_Cl + n * s_Cn, mask=ok, other=0.)
-                dt_e, x_e = _row(dt, rows, i), _row(xs, rows, i)
-                dy_e, dtx_e = _row(dys, rows, i), dt_e * x_e
-                decay = tl.exp2(dt_e[None, :] * a_ne)
-                kept = decay * before[i]
-                g += dy_e[None, :] * c_n[:, None]
-                dC_n = tl.sum(dy_e[None, :] * before[i + 1], 1)
-                dB_n = tl.sum(g * dtx_e[None, :], 1)
-                by_dtx = tl.sum(g * b_n[:, None], 0)
-                by_log = g * kept
+                t = (first + k) * TILE + i
+                p, q = _places(order, m, t, L, HAS_ORDER, PARAMS_IN_ORDER)
+                live = ok & (t < L)
+                dt_e = _row(steps + q * E, e, live)
+                x_e = _row(x + p * s_xl, e * s_xe, live)
+                dy_e = _row(dy + p * s_yl, e * s_ye, live)
+                dtx_e = dt_e * x_e
+                by_dtx = tl.zeros([BE], tl.float32)
+                by_dt = tl.zeros([BE], tl.float32)
+                dB = ()
+                dC = ()
+                new_g = ()
+                new_dA = ()
+                for n in tl.static_range(N):
+                    both = tl.load(pairs + q * N + n)
+                    g_n = g[n] + dy_e * _high(both)
+                    kept = decays[i][n] * before[i][n]
+                    dB = dB + (g_n * dtx_e, )
+                    dC = dC + (dy_e * before[i + 1][n], )
+                    by_dtx += g_n * _low(both)
+                    by_log = g_n * kept
+                    by_dt += by_log * a[n]
+                    new_dA = new_dA + (dA_n[n] + by_log * dt_e, )
+                    new_g = new_g + (g_n * decays[i][n], )
+                g = new_g
+                dA_n = new_dA
                 # A comes times log2(e): (dt A) / log2(e) is what is in exp
-                by_dt = tl.sum(by_log * a_ne, 0) * 0.6931471805599453
-                by_dt += by_dtx * x_e
-                dA_ne += by_log * dt_e[None, :]
-                dxs += tl.where(rows[:, None] == i, (by_dtx * dt_e)[None, :],
-                                0.)
-                ddts += tl.where(rows[:, None] == i, by_dt[None, :], 0.)
-                g = g * decay
-                to = qi * N + n
-                tl.store(dB + to, dB_n, mask=ok)
-                tl.store(dC + to, dC_n, mask=ok)
-            if SOFTPLUS:
-                ddts = ddts * tl.where(raw > 20., 1., tl.sigmoid(raw))
-            ddts = tl.where(live, ddts, 0.)
-            dD_e += tl.sum(tl.where(live, dys * xs, 0.), 0)
-            dbias_e += tl.sum(ddts, 0)
-            at = p[:, None] * E + e[None, :]
-            tl.store(dx + at, dxs.to(dx.dtype.element_ty), mask=live)
-            at = q[:, None] * E + e[None, :]
-            tl.store(ddelta + at, ddts.to(ddelta.dtype.element_ty), mask=live)
-        tl.debug_barrier()
-    tl.store(dA + pid * E * N + e[None, :] * N + n[:, None], dA_ne, mask=ne_ok)
+                by_dt = by_dt * LN_2 + by_dtx * x_e
+                if SOFTPLUS:
+                    by_dt = by_dt * slope(dt_e)
+                dD_e += dy_e * x_e
+                dbias_e += by_dt
+                by_x = by_dtx * dt_e + skip * dy_e
+                tl.store(
+                    dx + p * E + e, by_x.to(dx.dtype.element_ty), mask=live)
+                tl.store(
+                    ddelta + q * E + e,
+                    by_dt.to(ddelta.dtype.element_ty),
+                    mask=live)
+                sums = dB + dC
+                for n in tl.static_range(V - 2 * N):
+                    sums = sums + (tl.zeros([BE], tl.float32), )
+                _store_sums(dpairs + q * V, sums, lane, all_ok & (t < L), V)
+    _store_rows(dA + pid * N * E, dA_n, e, ok, E, N)
     if HAS_D:
-        tl.store(dD + pid * E + e, dD_e, mask=e_ok)
-    if HAS_BIAS:
-        tl.store(dbias + pid * E + e, dbias_e, mask=e_ok)
+        tl.store(dD + pid * E + e, dD_e, mask=ok)
+    tl.store(dbias + pid * E + e, dbias_e, mask=ok)
 
 
 @triton.jit

@@ -9,7 +9,7 @@ the one before:
 import triton
 import triton.language as tl
 
-from .triton_kernels import softplus
+from .triton_kernels import LN_2, slope, softplus
 
 
 @triton.jit
@@ -40,19 +40,6 @@ def _places(order, m, t, L, HAS_ORDER: tl.constexpr,
 
 
 @triton.jit
-def _load_step_size(delta, shift, q, e, live, s_dl, s_de,
-                    SOFTPLUS: tl.constexpr):
-    """Return the raw step size and the step size, 0 where nothing lives."""
-    raw = tl.load(
-        delta + q[:, None] * s_dl + e[None, :] * s_de, mask=live, other=0.).to(
-            tl.float32) + shift[None, :]
-    dt = raw
-    if SOFTPLUS:
-        dt = softplus(raw)
-    return raw, tl.where(live, dt, 0.)
-
-
-@triton.jit
 def _load_tokens(x, p, e, live, s_l, s_e):
     return tl.load(
         x + p[:, None] * s_l + e[None, :] * s_e, mask=live,
@@ -60,26 +47,30 @@ def _load_tokens(x, p, e, live, s_l, s_e):
 
 
 @triton.jit
-def _channels(A, D, bias, m, e, e_ok, s_Am, s_Dm, s_biasm, HAS_D: tl.constexpr,
-              HAS_BIAS: tl.constexpr):
-    """Load decay rate, skip weight and bias of the channels."""
-    a_e = tl.load(A + m * s_Am + e, mask=e_ok, other=0.)
-    skip, shift = tl.zeros_like(a_e), tl.zeros_like(a_e)
-    if HAS_D:
-        skip = tl.load(D + m * s_Dm + e, mask=e_ok, other=0.)
-    if HAS_BIAS:
-        shift = tl.load(bias + m * s_biasm + e, mask=e_ok, other=0.)
-    return a_e, skip, shift
+def _row(x, m, e, e_ok, s_m, PRESENT: tl.constexpr):
+    """Load a value a channel; zero if there is no such input."""
+    row = tl.zeros([e.shape[0]], tl.float32)
+    if PRESENT:
+        row = tl.load(x + m * s_m + e, mask=e_ok, other=0.)
+    return row
 
 
 @triton.jit
-def scan_forward(x, delta, A, B, C, D, bias, order, y, last, marks, M, E, L, N,
-                 s_xb, s_xm, s_xe, s_xl, s_db, s_dm, s_de, s_dl, s_Am, s_Bb,
-                 s_Bm, s_Bn, s_Bl, s_Cb, s_Cm, s_Cn, s_Cl, s_Dm, s_biasm, s_yb,
-                 s_ym, s_ye, s_yl, HAS_D: tl.constexpr, HAS_BIAS: tl.constexpr,
-                 HAS_ORDER: tl.constexpr, PARAMS_IN_ORDER: tl.constexpr,
-                 SOFTPLUS: tl.constexpr, TILE: tl.constexpr,
-                 MARK: tl.constexpr, BN: tl.constexpr, BE: tl.constexpr):
+def _load_pairs(pairs, q, inside):
+    """Load B and C of the steps."""
+    both = tl.load(pairs + q, mask=inside, other=0)
+    return (both.to(tl.int32).to(tl.float32, bitcast=True),
+            (both >> 32).to(tl.int32).to(tl.float32, bitcast=True))
+
+
+@triton.jit
+def scan_forward(x, delta, A, pairs, D, bias, order, y, last, marks, steps, M,
+                 E, L, s_xb, s_xm, s_xe, s_xl, s_db, s_dm, s_de, s_dl, s_Am,
+                 s_Dm, s_biasm, s_sb, s_sm, HAS_D: tl.constexpr,
+                 HAS_BIAS: tl.constexpr, HAS_ORDER: tl.constexpr,
+                 PARAMS_IN_ORDER: tl.constexpr, SOFTPLUS: tl.constexpr,
+                 KEEP: tl.constexpr, TILE: tl.constexpr, MARK: tl.constexpr,
+                 N: tl.constexpr, BE: tl.constexpr):
     """Scan; arguments and grid as in ``triton_kernels``, N = 1 = TILE / MARK.
     """
     pid = tl.program_id(1).to(tl.int64)
@@ -89,43 +80,48 @@ def scan_forward(x, delta, A, B, C, D, bias, order, y, last, marks, M, E, L, N,
     e_ok = e < E
     x += b * s_xb + m * s_xm
     delta += b * s_db + m * s_dm
-    B += b * s_Bb + m * s_Bm
-    C += b * s_Cb + m * s_Cm
-    y += b * s_yb + m * s_ym
-    a_e, skip, shift = _channels(A, D, bias, m, e, e_ok, s_Am, s_Dm, s_biasm,
-                                 HAS_D, HAS_BIAS)
+    pairs += pid * L
+    y += pid * L * E
+    steps += b * s_sb + m * s_sm
+    a_e = _row(A, m, e, e_ok, s_Am, True)
+    skip = _row(D, m, e, e_ok, s_Dm, HAS_D)
+    shift = _row(bias, m, e, e_ok, s_biasm, HAS_BIAS)
     marks += (pid * tl.num_programs(0) + tl.program_id(0)) * tl.cdiv(
         L, TILE) * BE + tl.arange(0, BE)
     carry = tl.zeros([BE], tl.float32)
     for start in range(0, L, TILE):
-        tl.store(marks + start // TILE * BE, carry)
+        if KEEP:
+            tl.store(marks + start // TILE * BE, carry)
         inside, p, q = _places(order, m, start + rows, L, HAS_ORDER,
                                PARAMS_IN_ORDER)
         live = inside[:, None] & e_ok[None, :]
         xs = _load_tokens(x, p, e, live, s_xl, s_xe)
-        _, dt = _load_step_size(delta, shift, q, e, live, s_dl, s_de, SOFTPLUS)
-        b_t = tl.load(B + q * s_Bl, mask=inside, other=0.)
-        c_t = tl.load(C + q * s_Cl, mask=inside, other=0.)
+        dt = _load_tokens(delta, q, e, live, s_dl, s_de) + shift[None, :]
+        if SOFTPLUS:
+            dt = softplus(dt)
+        dt = tl.where(live, dt, 0.)
+        if KEEP:
+            tl.store(steps + q[:, None] * E + e[None, :], dt, mask=live)
+        b_t, c_t = _load_pairs(pairs, q, inside)
         decay, h = tl.associative_scan(
             (tl.exp2(dt * a_e[None, :]), dt * xs * b_t[:, None]), 0, _then)
         h += decay * carry[None, :]
         carry = _last_row(h, rows, TILE)
         tl.store(
-            y + p[:, None] * s_yl + e[None, :] * s_ye,
-            (h * c_t[:, None] + skip[None, :] * xs).to(y.dtype.element_ty),
+            y + p[:, None] * E + e[None, :],
+            h * c_t[:, None] + skip[None, :] * xs,
             mask=live)
     tl.store(last + pid * E + e, carry, mask=e_ok)
 
 
 @triton.jit
-def scan_backward(x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB,
-                  dC, dD, dbias, marks, states, M, E, L, N, s_xb, s_xm, s_xe,
-                  s_xl, s_db, s_dm, s_de, s_dl, s_Am, s_Bb, s_Bm, s_Bn, s_Bl,
-                  s_Cb, s_Cm, s_Cn, s_Cl, s_Dm, s_biasm, s_yb, s_ym, s_ye,
-                  s_yl, HAS_D: tl.constexpr, HAS_BIAS: tl.constexpr,
-                  HAS_ORDER: tl.constexpr, PARAMS_IN_ORDER: tl.constexpr,
-                  SOFTPLUS: tl.constexpr, TILE: tl.constexpr,
-                  MARK: tl.constexpr, BN: tl.constexpr, BE: tl.constexpr):
+def scan_backward(x, steps, A, pairs, D, order, dy, dx, ddelta, dA, dpairs, dD,
+                  dbias, marks, states, M, E, L, s_xb, s_xm, s_xe, s_xl, s_sb,
+                  s_sm, s_Am, s_Dm, s_yb, s_ym, s_ye, s_yl,
+                  HAS_D: tl.constexpr, HAS_ORDER: tl.constexpr,
+                  PARAMS_IN_ORDER: tl.constexpr, SOFTPLUS: tl.constexpr,
+                  TILE: tl.constexpr, MARK: tl.constexpr, N: tl.constexpr,
+                  V: tl.constexpr, BE: tl.constexpr):
     """Gradients; arguments and grid as in ``triton_kernels``, N = 1.
 
     MARK is TILE, so that nothing is computed again; ``states`` is not used.
@@ -137,17 +133,16 @@ def scan_backward(x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB,
     rows = tl.arange(0, TILE)
     e_ok = e < E
     x += b * s_xb + m * s_xm
-    delta += b * s_db + m * s_dm
-    B += b * s_Bb + m * s_Bm
-    C += b * s_Cb + m * s_Cm
+    steps += b * s_sb + m * s_sm
+    pairs += pid * L
     dy += b * s_yb + m * s_ym
     dx += pid * L * E
     ddelta += pid * L * E
     part = pid * tl.num_programs(0) + block
     tiles = tl.cdiv(L, TILE)
     marks += part * tiles * BE + tl.arange(0, BE)
-    a_e, skip, shift = _channels(A, D, bias, m, e, e_ok, s_Am, s_Dm, s_biasm,
-                                 HAS_D, HAS_BIAS)
+    a_e = _row(A, m, e, e_ok, s_Am, True)
+    skip = _row(D, m, e, e_ok, s_Dm, HAS_D)
 
     # gradient by the state after a tile, and decay of the step after it
     later = tl.zeros([BE], tl.float32)
@@ -161,10 +156,8 @@ def scan_backward(x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB,
         live = inside[:, None] & e_ok[None, :]
         xs = _load_tokens(x, p, e, live, s_xl, s_xe)
         dys = _load_tokens(dy, p, e, live, s_yl, s_ye)
-        raw, dt = _load_step_size(delta, shift, q, e, live, s_dl, s_de,
-                                  SOFTPLUS)
-        b_t = tl.load(B + q * s_Bl, mask=inside, other=0.)
-        c_t = tl.load(C + q * s_Cl, mask=inside, other=0.)
+        dt = _load_tokens(steps, q, e, live, E, 1)
+        b_t, c_t = _load_pairs(pairs, q, inside)
         decay = tl.exp2(dt * a_e[None, :])
 
         # what is left of the state before: exact also where decays vanish
@@ -173,9 +166,8 @@ def scan_backward(x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB,
                                   PARAMS_IN_ORDER)
         ok0 = inside0 & (rows > 0)
         live0 = ok0[:, None] & e_ok[None, :]
-        _, dt0 = _load_step_size(delta, shift, q0, e, live0, s_dl, s_de,
-                                 SOFTPLUS)
-        b0 = tl.load(B + q0 * s_Bl, mask=ok0, other=0.)
+        dt0 = _load_tokens(steps, q0, e, live0, E, 1)
+        b0, _ = _load_pairs(pairs, q0, ok0)
         before = dt0 * _load_tokens(x, p0, e, live0, s_xl, s_xe) * b0[:, None]
         before = tl.where(first[:, None],
                           tl.load(marks + tile * BE)[None, :], before)
@@ -185,8 +177,7 @@ def scan_backward(x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB,
         inside1, _, q1 = _places(order, m, t + 1, L, HAS_ORDER,
                                  PARAMS_IN_ORDER)
         live1 = inside1[:, None] & e_ok[None, :]
-        _, dt1 = _load_step_size(delta, shift, q1, e, live1, s_dl, s_de,
-                                 SOFTPLUS)
+        dt1 = _load_tokens(steps, q1, e, live1, E, 1)
         decay1 = tl.where(live1, tl.exp2(dt1 * a_e[None, :]), 0.)
         through, g = tl.associative_scan((decay1, dys * c_t[:, None]),
                                          0,
@@ -195,17 +186,17 @@ def scan_backward(x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB,
         g += through * later[None, :]
         later = _first_row(g, rows)
 
-        at = part * L + q
+        at = dpairs + (part * L + q) * 2
         dtx = dt * xs
+        tl.store(at, tl.sum(g * dtx, 1), mask=inside)
         tl.store(
-            dC + at, tl.sum(dys * (kept + dtx * b_t[:, None]), 1), mask=inside)
-        tl.store(dB + at, tl.sum(g * dtx, 1), mask=inside)
+            at + 1, tl.sum(dys * (kept + dtx * b_t[:, None]), 1), mask=inside)
         by_dtx = g * b_t[:, None]
         by_log = g * kept
         dA_e += tl.sum(by_log * dt, 0)
-        ddts = by_log * a_e[None, :] * 0.6931471805599453 + by_dtx * xs
+        ddts = by_log * a_e[None, :] * LN_2 + by_dtx * xs
         if SOFTPLUS:
-            ddts = ddts * tl.where(raw > 20., 1., tl.sigmoid(raw))
+            ddts = ddts * slope(dt)
         ddts = tl.where(live, ddts, 0.)
         dD_e += tl.sum(dys * xs, 0)
         dbias_e += tl.sum(ddts, 0)
@@ -220,5 +211,4 @@ def scan_backward(x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB,
     tl.store(dA + pid * E + e, dA_e, mask=e_ok)
     if HAS_D:
         tl.store(dD + pid * E + e, dD_e, mask=e_ok)
-    if HAS_BIAS:
-        tl.store(dbias + pid * E + e, dbias_e, mask=e_ok)
+    tl.store(dbias + pid * E + e, dbias_e, mask=e_ok)

@@ -9,64 +9,71 @@ import torch
 from torch import Tensor
 
 from . import triton_conv
-from .triton_scan import empty_outputs, run_backward, run_forward
+from .triton_scan import empty_outputs, given, run_backward, run_forward
 
 
 @torch.library.custom_op('transmamba_mm::scan_directions', mutates_args=())
 def scan_directions(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor,
                     D: Optional[Tensor], bias: Optional[Tensor],
                     order: Optional[Tensor], params_in_order: bool,
-                    softplus: bool) -> Tuple[Tensor, Tensor, Tensor]:
+                    softplus: bool,
+                    keep: bool) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
     """See :func:`transmamba_mm.ops.triton_scan.run_forward`."""
     return run_forward(x, delta, A, B, C, D, bias, order, params_in_order,
-                       softplus)
+                       softplus, keep)
 
 
 @scan_directions.register_fake
-def _(x, delta, A, B, C, D, bias, order, params_in_order, softplus):
-    return empty_outputs(x, A.shape[-1])
+def _(x, delta, A, B, C, D, bias, order, params_in_order, softplus, keep):
+    return empty_outputs(x, delta, bias, A.shape[-1], keep)
 
 
 @torch.library.custom_op(
     'transmamba_mm::scan_directions_backward', mutates_args=())
-def scan_directions_backward(dy: Tensor, marks: Tensor, x: Tensor,
-                             delta: Tensor, A: Tensor, B: Tensor, C: Tensor,
-                             D: Optional[Tensor], bias: Optional[Tensor],
-                             order: Optional[Tensor], params_in_order: bool,
-                             softplus: bool) -> List[Tensor]:
+def scan_directions_backward(dy: Tensor, marks: Tensor, steps: Tensor,
+                             x: Tensor, A: Tensor, B: Tensor, C: Tensor,
+                             D: Optional[Tensor], order: Optional[Tensor],
+                             params_in_order: bool, softplus: bool,
+                             dtype: torch.dtype) -> List[Tensor]:
     """See :func:`transmamba_mm.ops.triton_scan.run_backward`."""
-    return run_backward(dy, marks, x, delta, A, B, C, D, bias, order,
-                        params_in_order, softplus)
+    return run_backward(dy, marks, steps, x, A, B, C, D, order,
+                        params_in_order, softplus, dtype)
 
 
 @scan_directions_backward.register_fake
-def _(dy, marks, x, delta, A, B, C, D, bias, order, params_in_order, softplus):
+def _(dy, marks, steps, x, A, B, C, D, order, params_in_order, softplus,
+      dtype):
 
-    def by_token(t):
-        return torch.empty_like(t.transpose(2, 3).contiguous()).transpose(2, 3)
+    def by_token(t, kind):
+        b, m, n, length = t.shape
+        return t.new_empty((b, m, length, n), dtype=kind).transpose(2, 3)
 
-    batch, m, e, _ = x.shape
+    batch, m, e, length = x.shape
+    n = A.shape[-1]
+    v = 1 << (2 * n - 1).bit_length()
     rows = x.new_empty((m, e), dtype=torch.float32)
+    both = x.new_empty((batch, m, length, v), dtype=torch.float32)
+    dB, dC = both[..., :2 * n].transpose(2, 3).split(n, dim=2)
     return [
-        by_token(x),
-        by_token(delta),
-        x.new_empty(A.shape, dtype=torch.float32),
-        by_token(B),
-        by_token(C), rows,
+        by_token(x, x.dtype),
+        by_token(x, dtype),
+        x.new_empty((m, n, e), dtype=torch.float32).transpose(1, 2),
+        dB.to(B.dtype, copy=True),
+        dC.to(C.dtype, copy=True), rows,
         torch.empty_like(rows)
     ]
 
 
 def _keep(ctx, inputs, output):
-    ctx.save_for_backward(output[2], *inputs[:8])
-    ctx.settings = inputs[8:]
+    x, delta, A, B, C, D, bias, order = inputs[:8]
+    ctx.save_for_backward(output[2], output[3], x, A, B, C, D, order)
+    ctx.settings = *inputs[8:10], delta.dtype
+    ctx.has_bias = bias is not None
 
 
 def _backward(ctx, dy, *_):
-    marks, *inputs = ctx.saved_tensors
-    grads = scan_directions_backward(dy, marks, *inputs, *ctx.settings)
-    return (*(None if t is None else g
-              for t, g in zip(inputs, grads)), None, None, None)
+    grads = scan_directions_backward(dy, *ctx.saved_tensors, *ctx.settings)
+    return given(grads, ctx.saved_tensors[6], ctx.has_bias)
 
 
 scan_directions.register_autograd(_backward, setup_context=_keep)

@@ -17,9 +17,10 @@ from .kernels import first_order_only
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 MAX_STATES = 64
-#: Channels of a program, and steps that are loaded at once; the latter are
-#: spread over the lanes that share a channel's states.
-BLOCK, WARPS, TILE, BACKWARD_TILE = 32, 1, 4, 4
+#: Channels of a program, which is one warp.
+BLOCK = 32
+#: Steps of a tile in the forward; those of the backward in ``_backward_tile``.
+TILE = 4
 #: Steps of a tile where a channel has one state.
 ONE_STATE_TILE = 16
 #: Steps between the states that the forward keeps for the backward.
@@ -145,7 +146,7 @@ def scan_directions(x: Tensor,
     A, D, delta_bias = (None if t is None else t.float().expand(
         m, *t.shape[1:]) for t in (A, D, delta_bias))
     args = (x, delta, A, B, C, D, delta_bias, order, params_in_scan_order,
-            delta_softplus)
+            delta_softplus, _is_training(x, delta, A, B, C, D, delta_bias))
     if torch.compiler.is_compiling():
         return torch.ops.transmamba_mm.scan_directions(*args)[:2]
     return _Scan.apply(*args)
@@ -171,12 +172,14 @@ def merge_directions(y: Tensor, z: Optional[Tensor], scale: float,
     return _Merge.apply(y, z, scale, dtype)
 
 
-def _strides(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor,
-             D: Optional[Tensor], bias: Optional[Tensor]) -> Tuple[int, ...]:
-    """Strides in the kernels' order of arguments."""
-    return (*x.stride(), *delta.stride(), A.stride(0), *B.stride(),
-            *C.stride(), 0 if D is None else D.stride(0),
-            0 if bias is None else bias.stride(0))
+def _is_training(*inputs: Optional[Tensor]) -> bool:
+    """Tell whether a backward may come."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad
+                                           for t in inputs)
+
+
+def _row_stride(rows: Optional[Tensor]) -> int:
+    return 0 if rows is None else rows.stride(0)
 
 
 def _kernels_for(d_state: int):
@@ -186,42 +189,65 @@ def _kernels_for(d_state: int):
     return triton_one_state
 
 
-def _options(d_state: int, order, params_in_order, D, bias, softplus,
+def _options(d_state: int, order, params_in_order, D, softplus,
              tile: int) -> Dict[str, object]:
     return dict(
         HAS_D=D is not None,
-        HAS_BIAS=bias is not None,
         HAS_ORDER=order is not None,
         PARAMS_IN_ORDER=params_in_order or order is None,
         SOFTPLUS=softplus,
-        TILE=tile,
+        TILE=ONE_STATE_TILE if d_state == 1 else tile,
         MARK=mark_steps(d_state),
-        BN=padded(d_state),
+        N=d_state,
         BE=BLOCK,
-        num_warps=WARPS)
+        num_warps=1)
+
+
+def _backward_options(d_state: int) -> Dict[str, int]:
+    """Steps of a tile, and the registers of a thread, by the states.
+
+    Measured on an H100: more warps at once are worth more than long tiles.
+    """
+    if d_state > 8:
+        return dict(tile=2, maxnreg=255)
+    return dict(tile=4, maxnreg=168)
 
 
 def run_forward(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor,
                 D: Optional[Tensor], bias: Optional[Tensor],
-                order: Optional[Tensor], params_in_order: bool,
-                softplus: bool) -> Tuple[Tensor, Tensor, Tensor]:
+                order: Optional[Tensor], params_in_order: bool, softplus: bool,
+                keep: bool) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
     """Launch the forward kernel; arguments as :func:`scan_directions`.
 
     Returns:
-        Tuple[Tensor, Tensor, Tensor]: Outputs (batch, M, E, L), last states,
-        and the states that the backward starts from.
+        Tuple[Tensor, ...]: As :func:`empty_outputs`.
     """
     batch, m, e, length = x.shape
     n = A.shape[-1]
-    A, B, C, D, bias = _prepare(A, B, C, D, bias)
-    y, last, marks = empty_outputs(x, n)
+    outputs = empty_outputs(x, delta, bias, n, keep)
+    y, _, _, steps = outputs
+    A, pairs, D, bias = _prepare(A, B, C, D, bias)
     with on_device(x.device):
         _kernels_for(n).scan_forward[(-(-e // BLOCK), batch * m)](
-            x, delta, A, B, C, D, bias, order, y, last, marks, m, e, length, n,
-            *_strides(x, delta, A, B, C, D, bias), *y.stride(),
-            **_options(n, order, params_in_order, D, bias, softplus,
-                       ONE_STATE_TILE if n == 1 else TILE))
-    return y, last, marks
+            x,
+            delta,
+            A,
+            pairs,
+            D,
+            bias,
+            order,
+            *outputs,
+            m,
+            e,
+            length,
+            *x.stride(),
+            *delta.stride(),
+            *map(_row_stride, (A, D, bias)),
+            *_steps_strides(steps),
+            HAS_BIAS=bias is not None,
+            KEEP=keep,
+            **_options(n, order, params_in_order, D, softplus, TILE))
+    return outputs
 
 
 def mark_steps(d_state: int) -> int:
@@ -236,77 +262,103 @@ def mark_steps(d_state: int) -> int:
     return ONE_STATE_TILE if d_state == 1 else MARK
 
 
-def empty_outputs(x: Tensor, d_state: int) -> Tuple[Tensor, Tensor, Tensor]:
+def empty_outputs(x: Tensor, delta: Tensor, bias: Optional[Tensor],
+                  d_state: int,
+                  keep: bool) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
     """Allocate what the forward kernel fills.
 
     Args:
         x (Tensor): Input (batch, M, E, L).
+        delta (Tensor): Raw step size (batch, M, E, L).
+        bias (Tensor, optional): Added to it (M, E).
         d_state (int): State size N.
+        keep (bool): Whether there will be a backward.
 
     Returns:
-        Tuple[Tensor, Tensor, Tensor]: (batch, M, E, L), token by token in
-        memory, (batch, M, E, N) and (batch, M, ceil(E / BLOCK), marks, N',
-        BLOCK), float32.
+        Tuple[Tensor, Tensor, Tensor, Tensor]: Output (batch, M, E, L), token
+        by token in memory; last states (batch, M, E, N); states for the
+        backward (batch, M, ceil(E / BLOCK), marks, N, BLOCK), and its step
+        sizes (batch, M or 1, L, E), the last two empty if not kept. float32.
     """
     batch, m, e, length = x.shape
+    shared = delta.stride(1) == 0 == _row_stride(bias)
     y = x.new_empty((batch, m, length, e), dtype=torch.float32)
-    last = x.new_empty((batch, m, e, d_state), dtype=torch.float32)
-    marks = x.new_empty(
-        (batch, m, -(-e // BLOCK), -(-length // mark_steps(d_state)),
-         padded(d_state), BLOCK),
-        dtype=torch.float32)
-    return y.transpose(2, 3), last, marks
+    last = x.new_empty((batch, m, d_state, e), dtype=torch.float32)
+    marks = x.new_empty((batch * keep, m, -(-e // BLOCK),
+                         -(-length // mark_steps(d_state)), d_state, BLOCK),
+                        dtype=torch.float32)
+    steps = x.new_empty((batch * keep, 1 if shared else m, length, e),
+                        dtype=torch.float32)
+    return y.transpose(2, 3), last.transpose(2, 3), marks, steps
 
 
-def padded(d_state: int) -> int:
-    """Round the number of states up to a power of two.
-
-    Args:
-        d_state (int): State size N.
-
-    Returns:
-        int: N'.
-    """
-    return 1 << (d_state - 1).bit_length()
+def _steps_strides(steps: Tensor) -> Tuple[int, int]:
+    return steps.stride(0), 0 if steps.shape[1] == 1 else steps.stride(1)
 
 
-def run_backward(dy: Tensor, marks: Tensor, x: Tensor, delta: Tensor,
+def run_backward(dy: Tensor, marks: Tensor, steps: Tensor, x: Tensor,
                  A: Tensor, B: Tensor, C: Tensor, D: Optional[Tensor],
-                 bias: Optional[Tensor], order: Optional[Tensor],
-                 params_in_order: bool, softplus: bool) -> List[Tensor]:
+                 order: Optional[Tensor], params_in_order: bool,
+                 softplus: bool, dtype: torch.dtype) -> List[Tensor]:
     """Launch the backward kernel.
+
+    ``dtype`` is that of the raw step size.
 
     Returns:
         List[Tensor]: Gradients of x, delta, A, B, C, D and bias, shaped as
-        these; the last two are undefined where there is no such input.
+        these; the last two are of no account where there is no such input.
     """
     batch, m, e, length = x.shape
     n, blocks = A.shape[-1], -(-e // BLOCK)
+    v = 1 << (2 * n - 1).bit_length()
     kinds = B.dtype, C.dtype
-    A, B, C, D, bias = _prepare(A, B, C, D, bias)
-    tile = ONE_STATE_TILE if n == 1 else BACKWARD_TILE
-    options = _options(n, order, params_in_order, D, bias, softplus, tile)
+    A, pairs, D, _ = _prepare(A, B, C, D, None)
+    chosen = _backward_options(n)
+    options = _options(n, order, params_in_order, D, softplus,
+                       chosen.pop('tile'))
 
     def empty(*shape, dtype=torch.float32):
         return x.new_empty((batch, m, *shape), dtype=dtype)
 
-    dx = empty(length, e, dtype=x.dtype)
-    ddelta = empty(length, e, dtype=delta.dtype)
-    dA, dD, dbias = empty(e, n), empty(e), empty(e)
-    dB, dC = empty(blocks, length, n), empty(blocks, length, n)
-    states = empty(blocks, options['MARK'] // tile, options['BN'], BLOCK)
+    dx, ddelta = empty(length, e, dtype=x.dtype), empty(length, e, dtype=dtype)
+    dA, dD, dbias = empty(n, e), empty(e), empty(e)
+    dpairs = empty(blocks, length, v)
+    states = empty(blocks, options['MARK'] // options['TILE'], n, BLOCK)
     with on_device(x.device):
         _kernels_for(n).scan_backward[(blocks, batch * m)](
-            x, delta, A, B, C, D, bias, order, dy, dx, ddelta, dA, dB, dC, dD,
-            dbias, marks, states, m, e, length, n,
-            *_strides(x, delta, A, B, C, D, bias), *dy.stride(), **options)
+            x,
+            steps,
+            A,
+            pairs,
+            D,
+            order,
+            dy,
+            dx,
+            ddelta,
+            dA,
+            dpairs,
+            dD,
+            dbias,
+            marks,
+            states,
+            m,
+            e,
+            length,
+            *x.stride(),
+            *_steps_strides(steps),
+            *map(_row_stride, (A, D)),
+            *dy.stride(),
+            V=v,
+            **options,
+            **(chosen if n > 1 else {}))
+    # parts of the blocks of channels, always added in the same order
+    dB, dC = dpairs.sum(2)[..., :2 * n].transpose(2, 3).split(n, dim=2)
     return [
         dx.transpose(2, 3),
         ddelta.transpose(2, 3),
-        dA.sum(0),
-        # parts of the blocks of channels, always added in the same order
-        dB.sum(2).transpose(2, 3).to(kinds[0]),
-        dC.sum(2).transpose(2, 3).to(kinds[1]),
+        dA.sum(0).transpose(1, 2),
+        dB.to(kinds[0], copy=True),
+        dC.to(kinds[1], copy=True),
         dD.sum(0),
         dbias.sum(0)
     ]
@@ -315,34 +367,53 @@ def run_backward(dy: Tensor, marks: Tensor, x: Tensor, delta: Tensor,
 def _prepare(A: Tensor, B: Tensor, C: Tensor, D: Optional[Tensor],
              bias: Optional[Tensor]) -> Tuple[Optional[Tensor], ...]:
     """Lay the small inputs out as the kernels read them."""
-    # read by each block of channels: kept small and aligned
-    B, C = (_by_token(t) for t in (B, C))
     D, bias = (None if t is None else _contiguous_rows(t) for t in (D, bias))
-    return _contiguous_rows(A * LOG2_E), B, C, D, bias
+    rates = (A * LOG2_E).transpose(1, 2)  # (M, N, E)
+    return _contiguous_rows(rates), _pairs(B, C), D, bias
+
+
+def _pairs(B: Tensor, C: Tensor) -> Tensor:
+    """Join B and C (batch, M, N, L) as int64 (batch, M, L, N)."""
+    batch, m, n, length = B.shape
+    both = B.new_empty((batch, m, length, n, 2), dtype=torch.float32)
+    both[..., 0] = B.transpose(2, 3)
+    both[..., 1] = C.transpose(2, 3)
+    return both.view(torch.int64)
 
 
 class _Scan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, *args):
-        y, last, marks = run_forward(*args)
-        ctx.save_for_backward(marks, *args[:8])
-        ctx.settings = args[8:]
+        y, last, marks, steps = run_forward(*args)
+        x, delta, A, B, C, D, bias, order = args[:8]
+        ctx.save_for_backward(marks, steps, x, A, B, C, D, order)
+        ctx.settings = *args[8:10], delta.dtype
+        ctx.has_bias = bias is not None
         ctx.mark_non_differentiable(last)
         return y, last
 
     @staticmethod
     @first_order_only
     def backward(ctx, dy, _):
-        marks, *inputs = ctx.saved_tensors
-        grads = run_backward(dy, marks, *inputs, *ctx.settings)
-        return (*(None if t is None else g
-                  for t, g in zip(inputs, grads)), None, None, None)
+        grads = run_backward(dy, *ctx.saved_tensors, *ctx.settings)
+        return given(grads, ctx.saved_tensors[6], ctx.has_bias)
 
 
-def _by_token(x: Tensor) -> Tensor:
-    """(batch, M, N, L), float32, in memory (batch, M, L, N)."""
-    return x.transpose(2, 3).float().contiguous().transpose(2, 3)
+def given(grads: List[Tensor], D: Optional[Tensor], has_bias: bool) -> tuple:
+    """Leave out the gradients of inputs that are not there.
+
+    Args:
+        grads (List[Tensor]): What :func:`run_backward` gave.
+        D (Tensor, optional): Skip weights.
+        has_bias (bool): Whether there is a bias of the step size.
+
+    Returns:
+        tuple: A gradient or None for each argument of :func:`run_forward`.
+    """
+    *grads, dD, dbias = grads
+    return (*grads, None if D is None else dD, dbias if has_bias else None,
+            None, None, None, None)
 
 
 def _contiguous_rows(x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@ from contextlib import contextmanager
 from typing import Iterator
 
 import torch
+from mmcv.cnn.bricks import DropPath
 from mmpretrain.models.backbones.vision_transformer import (
     TransformerEncoderLayer)
 from torch import nn
@@ -34,6 +35,9 @@ def compiled_blocks(*models: nn.Module) -> Iterator[int]:
         for kind, method in METHODS.items():
             if isinstance(module, kind):
                 blocks.append((module, method))
+        if isinstance(module, DropPath):
+            # MMPretrain gives numbers of NumPy, at which a compiler stops
+            module.drop_prob = float(module.drop_prob)
     # a block may differ from the others in shape or stochastic depth
     with torch._dynamo.config.patch(recompile_limit=64):
         for module, method in blocks:

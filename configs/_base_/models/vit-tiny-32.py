@@ -1,8 +1,9 @@
-# Teacher for 32-pixel images: a ViT of 12 layers and width 192
+# Teacher for 32-pixel images: a ViT of 12 layers and width 192, with
+# convolutional position encoding
 model = dict(
     type='ImageClassifier',
     backbone=dict(
-        type='VisionTransformer',
+        type='transmamba_mm.ConvPosViT',
         arch=dict(
             embed_dims=192,
             num_layers=12,

@@ -1,5 +1,6 @@
 # DeiT's, Vim's and PlainMamba's recipe: 5e-4 a 512 images, 300 epochs
 optim_wrapper = dict(
+    constructor='transmamba_mm.GroupingOptimWrapperConstructor',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05, eps=1e-8),
     clip_grad=dict(max_norm=5.0),
     paramwise_cfg=dict(

@@ -33,15 +33,6 @@ class SavePredictionsHook(Hook):
         self.file_name = file_name
         self._parts: List[Predictions] = []
 
-    def _before_epoch(self, runner: Runner, mode: str = 'train') -> None:
-        """Forget what an interrupted validation has left.
-
-        Args:
-            runner (Runner): Not used.
-            mode (str): Not used.
-        """
-        self._parts = []
-
     def _after_iter(self,
                     runner: Runner,
                     batch_idx: int,
