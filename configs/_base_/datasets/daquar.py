@@ -13,7 +13,10 @@ data_preprocessor = dict(
 
 train_pipeline = [
     dict(type='transmamba_mm.LoadImage', cache=True),
-    dict(type='RandomResizedCrop', scale=80, crop_ratio_range=(0.7, 1.0)),
+    dict(
+        type='mmpretrain.RandomResizedCrop',
+        scale=80,
+        crop_ratio_range=(0.7, 1.0)),
     dict(
         type='transmamba_mm.TokenizeConversation',
         tokenizer=tokenizer,
