@@ -1,12 +1,14 @@
 # make quickstart   from nothing to a table: teacher, Mamba, TransMamba
 # make test         all tests, on a CPU
+# make docs         the site, in docs/_build; a warning is an error
+# make release      sdist and wheel in dist, tried in an empty environment
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 SEEDS ?= 1
 STAMP = $(VENV)/installed
 RUN = OMP_NUM_THREADS=1 $(VENV)/bin/python
 
-.PHONY: install quickstart test
+.PHONY: install quickstart test docs release
 
 install: $(STAMP)
 
@@ -22,3 +24,10 @@ quickstart: $(STAMP)
 
 test: $(STAMP)
 	$(RUN) -m pytest -q tests
+
+docs: $(STAMP)
+	$(VENV)/bin/pip install -q -r requirements/docs.txt
+	$(RUN) -m sphinx -q -W --keep-going docs docs/_build
+
+release: $(STAMP)
+	bash .ci/release "$(VENV)/bin/python" dist

@@ -70,20 +70,21 @@ if __name__ == '__main__':
         packages=find_packages(include=('transmamba_mm', 'transmamba_mm.*')),
         package_data={
             'transmamba_mm': [
-                '.mim/model-index.yml', '.mim/**/*.py', '.mim/**/*.yml',
-                '.mim/**/*.sh', '.mim/**/*.md'
+                'py.typed', '.mim/model-index.yml', '.mim/**/*.py',
+                '.mim/**/*.yml', '.mim/**/*.sh', '.mim/**/*.md',
+                '.mim/**/*.j2', '.mim/**/*.css'
             ]
         },
         python_requires='>=3.10',
         install_requires=requirements('runtime'),
         extras_require=dict(
+            docs=requirements('docs'),
             kernels=requirements('kernels'),
             lora=requirements('lora'),
             multimodal=requirements('multimodal'),
             tests=requirements('tests'),
             tune=requirements('tune')),
         classifiers=[
-            'License :: OSI Approved :: Apache Software License',
             'Operating System :: OS Independent',
             'Programming Language :: Python :: 3',
         ],

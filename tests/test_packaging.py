@@ -17,8 +17,9 @@ SOURCES = ('setup.py', 'setup.cfg', 'MANIFEST.in', 'LICENSE', 'README.md',
            'transmamba_mm')
 FILES_OF_MIM = [
     'transmamba_mm/.mim/' + str(p.relative_to(ROOT))
-    for folder in ('configs', 'tools') for p in (ROOT / folder).rglob('*')
-    if p.suffix in ('.py', '.sh', '.yml') and '__pycache__' not in p.parts
+    for folder in ('configs', 'tools')
+    for p in (ROOT / folder).rglob('*') if p.suffix in
+    ('.py', '.sh', '.yml', '.j2', '.css') and '__pycache__' not in p.parts
 ] + ['transmamba_mm/.mim/model-index.yml']
 
 
@@ -159,10 +160,23 @@ def test_make_installs_once(tmp_path):
 
 def test_ci_script_runs_what_the_readme_names():
     script = ROOT / '.ci/run'
-    subprocess.run(['bash', '-n', script], check=True)
-    assert script.stat().st_mode & 0o111
+    for path in (script, ROOT / '.ci/release'):
+        subprocess.run(['bash', '-n', path], check=True)
+        assert path.stat().st_mode & 0o111
     text = script.read_text()
-    for target in ('make install', 'make test', 'make quickstart'):
+    for target in ('make install', 'make test', 'make quickstart',
+                   'make docs'):
         assert target in text
     assert Path(ROOT /
                 'LICENSE').read_text().lstrip().startswith('Apache License')
+
+
+def test_nothing_compiled_is_required():
+    """Neither a kernel nor mmcv's operators come with the package."""
+    lines = (ROOT / 'requirements/runtime.txt').read_text().splitlines()
+    names = {re.split(r'[<>=;[ ]', line)[0] for line in lines}
+    assert {'torch', 'mmcv-lite', 'mmpretrain'} <= names
+    assert not names & {
+        'mmcv', 'mamba-ssm', 'mamba_ssm', 'causal-conv1d', 'causal_conv1d',
+        'triton', 'flash-attn'
+    }

@@ -3,7 +3,7 @@ import os.path as osp
 from statistics import mean
 from typing import Dict, List, Optional, Tuple
 
-from figures import Line, group, pick, spread, table
+from figures import Line, group, label_of, pick, spread, table
 from lines import predictions_path
 from sections import FRACTIONS, plain_students
 from tables import TEACHER
@@ -51,10 +51,9 @@ def compare(lines: List[Line], results: str) -> Tuple[Dict, List[Figures]]:
     """
     teachers = {}
     for line in pick(lines, student=TEACHER):
-        label = f'{line["student"]} ({line["fraction"]:.0%})'
         answers = read_predictions(line, results)
         if answers is not None:
-            teachers[label] = answers
+            teachers[label_of(line)] = answers
     out = []
     chosen = [
         r for r in plain_students(lines)

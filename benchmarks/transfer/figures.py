@@ -37,6 +37,18 @@ def pick(lines: Iterable[Line], **wanted) -> List[Line]:
     return [r for r in lines if all(r[k] == v for k, v in wanted.items())]
 
 
+def label_of(line: Line) -> str:
+    """Name a teacher as its students' lines do.
+
+    Args:
+        line (Line): The teacher's training.
+
+    Returns:
+        str: Such as 'vit-tiny-32 (75%)'.
+    """
+    return f'{line["student"]} ({line["fraction"]:.0%})'
+
+
 def deviation(values: Sequence[float]) -> float:
     """Standard deviation over seeds; of one seed it is not known.
 

@@ -11,16 +11,15 @@ import os.path as osp
 import sys
 from typing import List, Tuple
 
-from claims import claim_table, verdict
+from claims import claim_table, find_claims, verdict
 from fault_sections import class_table, fault_table
-from figures import Line, pick
+from figures import Line, label_of
 from lines import read_lines
 from plots import plot_data_curve, plot_over_time
 from retrieval_sections import retrieval_table
 from sections import (LEVELS, ablation_table, cost_table, curve_table,
                       other_table, shape_table, teacher_table, time_table,
                       variant_table)
-from tables import TEACHER
 
 from transmamba_mm.utils.atomic_io import atomic_write
 
@@ -79,8 +78,8 @@ def conditions(lines: List[Line], results: str) -> str:
         '- Values are those of the last epoch on the test data; no checkpoint '
         'was selected.',
         f'- Raw lines, one a training, with its config and options: `{name}`.',
-        '- Made by `python benchmarks/transfer/run.py TABLE` '
-        '(`--help` names the tables) and '
+        '- Made by `python benchmarks/transfer/run.py ablation`, and so on '
+        '(`--help` names the tables), and '
         '`python benchmarks/transfer/render.py`.', f'- {SPREAD}'
     ])
 
@@ -100,9 +99,9 @@ def sections(lines: List[Line], results: str,
     levels = ', '.join(f'{share:.0%}' for share in LEVELS)
     return [
         ('What this says', '', verdict(lines)),
-        ('Three quarters of the images against all',
-         'TransMamba on 75% of the images against scratch on all, with a '
-         'teacher that saw all images and one that saw the same 75%.',
+        ('Three quarters of the data against all',
+         'TransMamba on 75% of the data against scratch on all, with a '
+         'teacher that saw all of it and one that saw the same 75%.',
          claim_table(lines)),
         ('Teachers', '', teacher_table(lines)),
         ('Four ways to start and to learn',
@@ -180,18 +179,21 @@ def readme_block(lines: List[Line]) -> str:
     Returns:
         str: Markdown, '' without figures.
     """
-    text = claim_table(lines)
-    if not text:
+    claims = find_claims(lines)
+    if not claims:
         return ''
-    own = [r for r in lines if r['task'] == 'classification']
-    teachers = ', '.join(
-        f'{r["student"]} trained on {r["fraction"]:.0%} of the images '
-        f'({r["value"]:.2f}%)' for r in pick(own, student=TEACHER))
+    labels = {claim.teacher for claim in claims}
+    teachers = {
+        label_of(r): f'{label_of(r)} {r["value"]:.2f}'
+        for r in lines if label_of(r) in labels
+    }
+    used = [r for claim in claims for r in claim.scratch + claim.taught]
     return '\n\n'.join([
-        text, f'(Accuracy in % on the test images of {listed(own, "data")} '
-        f'after the last epoch. Teachers: {teachers}. Cards: '
-        f'{listed(own, "card")}. {SPREAD} All tables, times, costs and faults '
-        'are in [results](docs/results.md).)'
+        claim_table(lines),
+        '(Of the test data, after the last epoch. Teachers, with the share of '
+        f'the data that they saw, reach {", ".join(teachers.values())}. '
+        f'Cards: {listed(used, "card")}. {SPREAD} All tables, times, costs '
+        'and faults are in [results](docs/results.md).)'
     ])
 
 

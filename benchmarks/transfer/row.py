@@ -96,7 +96,8 @@ class Row:
     @property
     def needs(self) -> Dict[str, str]:
         """Dict[str, str]: Environment variables of the config, and the name
-        of the weight file in the teachers' folder that each gets."""
+        of the weights, file or folder, in the teachers' folder that each
+        gets."""
         return {}
 
     @property

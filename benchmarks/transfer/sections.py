@@ -2,7 +2,8 @@
 from statistics import mean
 from typing import Dict, List, Sequence
 
-from figures import Line, against, group, pick, spread, table, values_of
+from figures import (Line, against, group, label_of, pick, spread, table,
+                     values_of)
 from tables import METHODS, TEACHER, TEACHERS
 
 #: Shares of scratch's last accuracy to which times are compared.
@@ -52,6 +53,20 @@ def plain_students(lines: List[Line], variant: str = '') -> List[Line]:
     return [
         r for r in students(lines, variant)
         if r['teacher'].split(' ')[0] in ('', TEACHER)
+    ]
+
+
+def comparable(lines: List[Line]) -> List[Line]:
+    """Choose the trainings by the recipes, of all tasks.
+
+    Args:
+        lines (List[Line]): Results.
+
+    Returns:
+        List[Line]: As :func:`plain_students`, and those of other tasks.
+    """
+    return plain_students(lines) + [
+        r for r in lines if r['task'] != 'classification' and not r['variant']
     ]
 
 
@@ -174,7 +189,7 @@ def shape_table(lines: List[Line]) -> str:
         str: Markdown, of students with several teachers that saw all images.
     """
     accuracy: Dict[str, float] = {
-        f'{r["student"]} ({r["fraction"]:.0%})': r['value']
+        label_of(r): r['value']
         for r in lines if is_teacher(r)
     }
     rows = []
@@ -309,7 +324,7 @@ def other_table(lines: List[Line], task: str) -> str:
         task (str): The task.
 
     Returns:
-        str: Markdown.
+        str: Markdown; the further metrics are means over the seeds.
     """
     rows = []
     for (data, student, fraction, epochs, metric), own in group(
@@ -323,8 +338,27 @@ def other_table(lines: List[Line], task: str) -> str:
                 (data, student, f'{fraction:.0%}', epochs, method, teacher
                  or '-', variant
                  or 'default', metric, spread(values_of(seeds)),
-                 '' if seeds == scratch else against(seeds, scratch)))
+                 '' if seeds == scratch else against(seeds, scratch),
+                 further_metrics(seeds)))
     return table([
         'data', 'student', 'share', 'epochs', 'method', 'teacher', 'variant',
-        'metric', 'value', 'against scratch'
+        'metric', 'value', 'against scratch', 'further metrics'
     ], rows)
+
+
+def further_metrics(seeds: List[Line]) -> str:
+    """Name what else was measured.
+
+    Args:
+        seeds (List[Line]): Lines of one kind.
+
+    Returns:
+        str: Name and mean of each.
+    """
+    names = [
+        name for name in seeds[0].get('metrics', {})
+        if name != seeds[0]['metric']
+    ]
+    return ', '.join(
+        f'{name.split("/")[-1]} {mean(r["metrics"][name] for r in seeds):.2f}'
+        for name in names if all(name in r.get('metrics', {}) for r in seeds))

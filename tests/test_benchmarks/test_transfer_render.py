@@ -57,17 +57,18 @@ def pair(*fractions):
 def test_claim_compares_all_images_with_three_quarters():
     rows = cells(claims.claim_table(results(pair(1., 0.75))))
     assert rows == [[
-        'vim-tiny-32', '2', '71.00 ± 1.41 (2)', 'vit-tiny-32 (100%)',
-        '83.00 ± 1.41 (2)', '**+12.00**'
+        'cifar10 (JPEG copy)', 'accuracy/top1', 'vim-tiny-32', '2',
+        '71.00 ± 1.41 (2)', 'vit-tiny-32 (100%)', '83.00 ± 1.41 (2)',
+        '**+12.00**'
     ]]
     assert claims.claim_table(results(pair(1., 1.))) == ''
 
 
 @pytest.mark.parametrize('shift, seeds, words', [
-    (0., 2, '12.00 points above scratch with all of them, more than'),
-    (-11., 2, '1.00 points above scratch with all of them, which is within'),
-    (-20., 2, '8.00 points below scratch with all of them, more than'),
-    (0., 1, '12.00 points above scratch with all of them, which one seed'),
+    (0., 2, '12.00 points above scratch with all of it, more than'),
+    (-11., 2, '1.00 points above scratch with all of it, which is within'),
+    (-20., 2, '8.00 points below scratch with all of it, more than'),
+    (0., 1, '12.00 points above scratch with all of it, which one seed'),
 ])
 def test_the_verdict_is_computed(shift, seeds, words):
     found = [
@@ -86,12 +87,13 @@ def test_students_and_methods_are_counted():
     found = results(rows)
     for r in found[-2:]:
         r['value'] = 71.5
-    assert 'more than the seed spread for 1 of 2 students (2 epochs)' in (
+    assert 'more than the seed spread for 1 of 2 students (accuracy' in (
         claims.verdict(found))
     text = claims.verdict(results([taught(m, 0, 0.75) for m in ACCURACY]))
     assert text == (
-        '- vim-tiny-32, 75% of the images, 2 epochs, teacher vit-tiny-32 '
-        '(100%): transmamba ends highest, within the seed spread of subclone.')
+        '- vim-tiny-32, 75% of cifar10 (JPEG copy), 2 epochs, teacher '
+        'vit-tiny-32 (100%): transmamba ends highest, not clearly above '
+        'subclone.')
 
 
 def test_a_difference_is_bold_beyond_the_spread_only():
@@ -178,12 +180,24 @@ def test_cost_is_told_where_it_was_measured():
 
 def test_other_tasks_have_tables_of_their_own():
     found = [
-        dict(r, task='retrieval', metric='R@1') for r in results(pair(1., 1.))
+        dict(
+            r,
+            task='retrieval',
+            data='clips',
+            metric='to/R@1',
+            metrics={
+                'to/R@1': 1.,
+                'to/chance': r['seed']
+            }) for r in results(pair(1., 0.75) + [taught('transmamba')])
     ]
     assert sections.ablation_table(found) == ''
-    scratch, ours = cells(sections.other_table(found, 'retrieval'))
-    assert scratch[-2:] == ['71.00 ± 1.41 (2)', '']
-    assert ours[-3:] == ['R@1', '83.00 ± 1.41 (2)', '**+12.00**']
+    scratch, ours, part = cells(sections.other_table(found, 'retrieval'))
+    assert scratch[-3:] == ['71.00 ± 1.41 (2)', '', 'chance 0.50']
+    assert part[-2:] == ['', 'chance 0.50']
+    assert ours[-4:] == ['to/R@1', '82.00 (1)', '+11.00', 'chance 0.00']
+    (row, ) = cells(claims.claim_table(found))
+    assert row[:2] == ['clips', 'to/R@1'] and row[-1] == '**+12.00**'
+    assert claims.verdict(found).startswith('- clips: with the teacher')
 
 
 def keep(path, found, labels):
@@ -241,9 +255,9 @@ def test_the_page_has_sections_with_data_only(tmp_path):
     path = tmp_path / 'results.jsonl'
     page = render.render(made_up(), str(tmp_path / 'r.md'), str(path))
     assert titles(page) == [
-        'What this says', 'Three quarters of the images against all',
-        'Teachers', 'Four ways to start and to learn', 'Data curve',
-        'Time to an accuracy', 'Cost'
+        'What this says', 'Three quarters of the data against all', 'Teachers',
+        'Four ways to start and to learn', 'Data curve', 'Time to an accuracy',
+        'Cost'
     ]
     pictures = re.findall(r'\]\((\w+\.png)\)', page)
     assert len(pictures) == 2
@@ -266,10 +280,9 @@ def test_main_figure_goes_between_the_marks(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr('sys.argv', list(map(str, argv)))
     render.main()
     text = readme.read_text()
-    assert text.startswith(
-        f'# A\n\n{first}\n\n| student') and 'stale' not in text
+    assert text.startswith(f'# A\n\n{first}\n\n| data') and 'stale' not in text
     assert text.endswith(f'\n\n{last}\n\nend\n')
-    assert '**+12.00**' in text and 'vit-tiny-32 trained on 100%' in text
+    assert '**+12.00**' in text and 'reach vit-tiny-32 (100%) 91.00.' in text
     render.main()
     assert readme.read_text() == text
     readme.write_text('no marks')

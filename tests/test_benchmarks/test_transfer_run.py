@@ -190,6 +190,14 @@ def test_a_row_waits_for_the_weights_of_another(scheduler, tmp_path):
     assert list(state) == ['state_dict']
 
 
+def test_weights_may_be_a_folder(scheduler, tmp_path):
+    job = scheduler([])
+    (toy, ) = toys('learns')
+    assert 'toy.pth' in job.missing(toy)
+    (tmp_path / 'teachers' / 'toy.pth').mkdir(parents=True)
+    assert not job.missing(toy)
+
+
 def test_weights_that_never_come_are_named(scheduler, capsys):
     job = scheduler(toys('learns'))
     job.run()

@@ -16,8 +16,8 @@ RECIPE = ROOT / 'configs/transmamba/vim-nano-16_1xb64-20e_digits.py'
 
 
 def load_tool(name):
-    spec = importlib.util.spec_from_file_location(Path(name).name,
-                                                  ROOT / f'tools/{name}.py')
+    spec = importlib.util.spec_from_file_location(
+        Path(name).name, ROOT / f'tools/{name}.py')
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
     return tool

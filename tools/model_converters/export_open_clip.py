@@ -6,12 +6,12 @@ ExportOpenCLIPHook do it by themselves.
 """
 import argparse
 
-from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 from mmpretrain.registry import MODELS
 
 import transmamba_mm  # noqa: F401  (safe loading)
 from transmamba_mm.models.multimodal.open_clip_export import write_open_clip
+from transmamba_mm.utils.launch import load_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -24,7 +24,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    cfg = Config.fromfile(args.config)
+    cfg = load_config(args.config)
     cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
     model = MODELS.build(cfg.model)
     loaded = CheckpointLoader.load_checkpoint(args.checkpoint, 'cpu')

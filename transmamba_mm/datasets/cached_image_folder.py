@@ -2,7 +2,7 @@ import hashlib
 import json
 import os
 import os.path as osp
-from typing import List, Optional
+from typing import List, Optional, Sequence, Union
 
 import numpy as np
 import torch
@@ -125,7 +125,7 @@ class CachedImageFolder(ImageFolderDataset):
                 'makes floats')
         return results['img'].transpose(2, 0, 1)
 
-    def get_subset_(self, indices) -> None:
+    def get_subset_(self, indices: Union[int, Sequence[int]]) -> None:
         """Keep some images only.
 
         Args:

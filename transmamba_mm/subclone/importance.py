@@ -63,9 +63,9 @@ def unit_scores(tensor: Tensor,
         axis (int): Axis whose units are scored.
         pretrained (Tensor, optional): The same weights before fine-tuning.
             With them, the score is minus the relative change
-            mean |W - W_pre| / mean |W_pre| of the unit (TransMamba: units
+            ``mean |W - W_pre| / mean |W_pre|`` of the unit (TransMamba: units
             that change little are important; the formula is our choice).
-            Without, it is mean |W| (our choice). Defaults to None.
+            Without, it is ``mean |W|`` (our choice). Defaults to None.
 
     Returns:
         Tensor: Scores (n,), float64.

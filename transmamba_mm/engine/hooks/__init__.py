@@ -1,8 +1,9 @@
 """Hooks: distillation, subcloning, checkpoints, the non-finite guard,
-predictions, and retrieval."""
+predictions, pictures, and retrieval."""
 from .bidirectional_distill_hook import BidirectionalDistillHook
 from .cuda_graph_hook import CUDAGraphHook
 from .data_subset_hook import DataSubsetHook
+from .direction_map_hook import DirectionMapHook
 from .export_open_clip_hook import ExportOpenCLIPHook
 from .non_finite_guard_hook import NonFiniteGuardHook
 from .resumable_checkpoint_hook import ResumableCheckpointHook
@@ -15,6 +16,7 @@ __all__ = [
     'BidirectionalDistillHook',
     'CUDAGraphHook',
     'DataSubsetHook',
+    'DirectionMapHook',
     'ExportOpenCLIPHook',
     'NonFiniteGuardHook',
     'ResumableCheckpointHook',

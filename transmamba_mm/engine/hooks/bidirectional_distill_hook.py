@@ -1,10 +1,10 @@
 import logging
 import math
-from typing import List, Optional, Sequence
+from typing import List, Optional, Sequence, Union
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import IterBasedTrainLoop, Runner
 from mmpretrain.registry import MODELS
 from torch import nn
@@ -167,7 +167,8 @@ class BidirectionalDistillHook(Hook):
                 'more layers before.',
                 logger='current',
                 level=logging.WARNING)
-        save_cka(matrix, distiller.layer_map, runner.work_dir)
+        save_cka(matrix, distiller.layer_map, runner.work_dir,
+                 runner.visualizer)
 
     def before_train_iter(self,
                           runner: Runner,
@@ -242,7 +243,9 @@ def epochs_done(runner: Runner, batch_idx: int) -> float:
     return runner.epoch + (batch_idx + 1) / len(runner.train_dataloader)
 
 
-def find_optimizers(optim_wrapper) -> List[Optimizer]:
+def find_optimizers(
+        optim_wrapper: Union[OptimWrapper,
+                             OptimWrapperDict]) -> List[Optimizer]:
     """List the optimizers of a training.
 
     Args:
