@@ -71,7 +71,8 @@ if __name__ == '__main__':
         package_data={
             'transmamba_mm': [
                 'py.typed', '.mim/model-index.yml', '.mim/**/*.py',
-                '.mim/**/*.yml', '.mim/**/*.sh', '.mim/**/*.md'
+                '.mim/**/*.yml', '.mim/**/*.sh', '.mim/**/*.md',
+                '.mim/**/*.j2', '.mim/**/*.css'
             ]
         },
         python_requires='>=3.10',

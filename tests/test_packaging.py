@@ -17,8 +17,9 @@ SOURCES = ('setup.py', 'setup.cfg', 'MANIFEST.in', 'LICENSE', 'README.md',
            'transmamba_mm')
 FILES_OF_MIM = [
     'transmamba_mm/.mim/' + str(p.relative_to(ROOT))
-    for folder in ('configs', 'tools') for p in (ROOT / folder).rglob('*')
-    if p.suffix in ('.py', '.sh', '.yml') and '__pycache__' not in p.parts
+    for folder in ('configs', 'tools')
+    for p in (ROOT / folder).rglob('*') if p.suffix in
+    ('.py', '.sh', '.yml', '.j2', '.css') and '__pycache__' not in p.parts
 ] + ['transmamba_mm/.mim/model-index.yml']
 
 

@@ -9,12 +9,15 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+from mmpretrain.apis.model import ModelHub
 
+import transmamba_mm  # noqa: F401  (registers the index)
 from .command import ROOT, run_python
 
 FOLDER = ROOT / 'configs/transmamba/retrieval'
 RECIPES = sorted(str(p.relative_to(ROOT)) for p in FOLDER.glob('*.py'))
 SUBCLONE = 'transmamba_mm.WeightSubcloneHook'
+EXPORT = 'transmamba_mm.ExportOpenCLIPHook'
 DISTILL = 'transmamba_mm.BidirectionalDistillHook'
 
 # Runs in a clean process, in the project's root.
@@ -42,6 +45,7 @@ for path in sys.argv[1:]:
         size=getattr(model.backbone, 'img_size', None),
         pipelines=[cfg.train_dataloader.dataset.pipeline,
                    cfg.test_dataloader.dataset.pipeline],
+        crop=cfg.data_preprocessor.get('crop_size'),
         hooks=cfg.get('custom_hooks', []),
         default_hooks=list(cfg.default_hooks),
         distiller=cfg.model.get('distiller'),
@@ -51,6 +55,8 @@ for path in sys.argv[1:]:
         batch=cfg.train_dataloader.batch_size,
         base_batch=cfg.auto_scale_lr.base_batch_size,
         epochs=cfg.train_cfg.max_epochs,
+        parameters=sum(p.numel() for n, p in model.named_parameters()
+                       if not n.startswith('distiller.')),
         decayed=[n for n, p in model.named_parameters() if id(p) in decayed])
 print('JSON' + json.dumps(rows))
 """
@@ -74,7 +80,8 @@ def test_recipe_agrees_with_its_name(rows, path):
     hooks = {hook['type'] for hook in row['hooks']}
     assert hooks == dict(
         subclone={SUBCLONE}, distill={DISTILL},
-        transmamba={SUBCLONE, DISTILL}).get(stem.split('_')[0], set())
+        transmamba={SUBCLONE, DISTILL}).get(
+            stem.split('_')[0], {EXPORT} if stem[:4] == 'clip' else set())
     distils = DISTILL in hooks
     assert (row['name'] == 'DistillTextVideoRetrieval') == distils
     head = 'CrossMambaHead' if '_cross-mamba_' in stem else (
@@ -89,12 +96,12 @@ def test_recipe_fits_its_data(rows, path):
     row = rows[path]
     assert row['rgb']
     assert {'rerank', 'video_report'} <= set(row['default_hooks'])
-    for pipeline in row['pipelines']:
+    for pipeline, crop in zip(row['pipelines'], (row['crop'], None)):
         steps = {step['type'].split('.')[-1]: step for step in pipeline}
         assert steps['LoadVideo']['num_frames'] == row['frames']
         assert steps['TokenizeText']['max_length'] <= row['max_length']
         size = steps.get('CropClip', steps.get('ResizeClip'))
-        size = size.get('size', size.get('scale'))
+        size = crop or size.get('size', size.get('scale'))
         size = [size, size] if isinstance(size, int) else size
         assert row['size'] in (None, size)
 
@@ -119,6 +126,14 @@ def test_recipe_fits_its_teacher(rows, path):
         assert folder == 'open_clip'
 
 
+def test_index_lists_every_recipe(rows):
+    """With the parameters that the trained model has."""
+    for path, row in rows.items():
+        info = ModelHub.get(Path(path).stem)
+        assert info.weights is None
+        assert info.metadata.parameters == row['parameters']
+
+
 def make_clips(root, count=6):
     """Write a small data set as the converter does."""
     (root / 'clips').mkdir(parents=True)
@@ -138,7 +153,7 @@ def make_teacher(folder):
         vision_cfg=dict(
             image_size=16, layers=2, width=48, head_width=16, patch_size=4),
         text_cfg=dict(
-            context_length=32, vocab_size=49408, width=32, heads=2, layers=1))
+            context_length=16, vocab_size=49408, width=32, heads=2, layers=1))
     folder.mkdir()
     (folder / 'open_clip_config.json').write_text(
         json.dumps(dict(model_cfg=cfg)))
@@ -153,7 +168,7 @@ def test_whole_recipe_trains_and_tests(tmp_path, monkeypatch):
     monkeypatch.setenv('TEACHER', str(tmp_path / 'clip'))
     cfg = Config.fromfile(
         FOLDER / 'transmamba_videomamba-tiny-64_cross-mamba_clip-tiny-64-pre_'
-        '1xb64-60e_motion-captions.py')
+        '1xb64-30e_motion-captions.py')
     loader = dict(
         batch_size=3,
         num_workers=0,

@@ -9,7 +9,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 import transmamba_mm  # noqa: F401  (before torchvision is imported)
-from transmamba_mm.utils.launch import use_gloo_without_card
+from transmamba_mm.utils.launch import load_config, use_gloo_without_card
 
 
 def parse_args() -> argparse.Namespace:
@@ -130,7 +130,7 @@ def check_schedule(cfg: Config) -> None:
 
 def main() -> None:
     args = parse_args()
-    cfg = merge_args(Config.fromfile(args.config), args)
+    cfg = merge_args(load_config(args.config), args)
     use_gloo_without_card(cfg)
     if 'runner_type' in cfg:
         runner = RUNNERS.build(cfg)

@@ -1,260 +1,230 @@
-"""Turn the results of the transfer tables into docs/results.md and plots.
+"""Turn the results of the tables into docs/results.md, with plots.
 
     python benchmarks/transfer/render.py
 
-Every figure comes from results.jsonl; what is not there is left out.
+Every figure comes from results.jsonl and the predictions beside it; a section
+without data is left out. The main figure also goes into README.md, between
+the lines `<!-- results -->` and `<!-- /results -->`.
 """
 import argparse
-import json
 import os.path as osp
-from collections import defaultdict
-from statistics import mean, stdev
-from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
+import sys
+from typing import List, Tuple
 
-import matplotlib
+from claims import claim_table, find_claims, verdict
+from fault_sections import class_table, fault_table
+from figures import Line, label_of
+from lines import read_lines
+from plots import plot_data_curve, plot_over_time
+from sections import (LEVELS, ablation_table, cost_table, curve_table,
+                      other_table, shape_table, teacher_table, time_table,
+                      variant_table)
 
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt  # noqa: E402
+from transmamba_mm.utils.atomic_io import atomic_write
 
 HERE = osp.dirname(osp.abspath(__file__))
-ROOT = osp.join(HERE, '..', '..')
-METHODS = ('scratch', 'subclone', 'distill', 'transmamba')
-
-Line = Dict
-Group = Dict[tuple, List[Line]]
+ROOT = osp.abspath(osp.join(HERE, '..', '..'))
+MARKS = ('<!-- results -->', '<!-- /results -->')
+SPREAD = (
+    'A cell is mean ± standard deviation (number of seeds). A difference '
+    'is one of means; it is bold where it is larger than the seed '
+    'spread, the root of the sum of both variances.')
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--results', default=osp.join(HERE, 'results.jsonl'))
     parser.add_argument('--out', default=osp.join(ROOT, 'docs', 'results.md'))
+    parser.add_argument('--readme', default=osp.join(ROOT, 'README.md'))
     parser.add_argument(
         '--kg-co2-per-kwh',
         type=float,
-        help="of your electricity; with it, the cards' energy is told as CO2 "
-        'too')
+        default=0.4,
+        help='of your electricity; the default, %(default)s, is a round '
+        'figure and no measurement')
     return parser.parse_args()
 
 
-def read_lines(path: str) -> List[Line]:
-    """Read the results; of a row that is there twice, the later one counts."""
-    rows = {}
-    with open(path) as file:
-        for text in filter(str.strip, file):
-            line = json.loads(text)
-            rows[tuple(line[k] for k in ('task', 'data', 'student', 'teacher',
-                                         'method', 'variant', 'fraction',
-                                         'seed', 'epochs'))] = line
-    return list(rows.values())
+def listed(lines: List[Line], key: str) -> str:
+    """Name the values of a key.
+
+    Args:
+        lines (List[Line]): Results.
+        key (str): The key.
+
+    Returns:
+        str: Each once, in order.
+    """
+    return ', '.join(sorted({str(r[key]) for r in lines}))
 
 
-def group(lines: Iterable[Line], *keys: str) -> Group:
-    """Collect the seeds of each combination of keys, in order of coming."""
-    out: Group = defaultdict(list)
-    for line in lines:
-        out[tuple(line[k] for k in keys)].append(line)
-    return dict(out)
+def conditions(lines: List[Line], results: str) -> str:
+    """Say on what all this was measured, and by which commands.
 
-
-def spread(lines: Sequence[Line], key: str = 'value') -> str:
-    """Format mean, standard deviation and number of seeds."""
-    values = [line[key] for line in lines]
-    if not values:
-        return ''
-    if len(values) == 1:
-        return f'{values[0]:.2f} (1 seed)'
-    return f'{mean(values):.2f} ± {stdev(values):.2f} ({len(values)})'
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Format a Markdown table."""
-    lines = [head, ['---'] * len(head), *rows]
-    return '\n'.join('| ' + ' | '.join(map(str, r)) + ' |' for r in lines)
-
-
-def students(lines: List[Line]) -> List[Line]:
-    """Leave out the trainings of teachers."""
-    return [r for r in lines if r['student'] != 'vit-tiny-32']
-
-
-def teacher_table(lines: List[Line]) -> str:
-    """List the teachers."""
-    rows = [(r['student'], f'{r["fraction"]:.0%}', r['epochs'],
-             f'{r["value"]:.2f}', f'{r["train_seconds"]:.0f}', r['card'])
-            for r in lines if r['student'] == 'vit-tiny-32']
-    return table(
-        ['teacher', 'images', 'epochs', 'accuracy, %', 'seconds', 'card'],
-        rows)
-
-
-def ablation_table(lines: List[Line]) -> str:
-    """Compare the four methods on each student and share of the images."""
-    chosen = [r for r in students(lines) if not r['variant']]
-    setups = group(chosen, 'student', 'fraction', 'epochs')
-    rows = []
-    for (student, fraction, epochs), members in setups.items():
-        scratch = [r for r in members if r['method'] == 'scratch']
-        taught = [r for r in members if r['method'] != 'scratch']
-        for (teacher, ), those in group(taught, 'teacher').items():
-            cells = [[r for r in those if r['method'] == m]
-                     for m in METHODS[1:]]
-            rows.append((student, f'{fraction:.0%}', epochs, teacher,
-                         spread(scratch), *map(spread, cells)))
-    return table(['student', 'images', 'epochs', 'teacher', *METHODS], rows)
-
-
-def variant_table(lines: List[Line]) -> str:
-    """List the variants of each method beside its default."""
-    rows = []
-    chosen = group(students(lines), 'student', 'method', 'fraction', 'epochs')
-    for (student, method, fraction, epochs), members in chosen.items():
-        variants = group(members, 'variant')
-        if len(variants) < 2:
-            continue
-        for (variant, ), those in variants.items():
-            rows.append((student, method, f'{fraction:.0%}', epochs, variant
-                         or 'default', spread(those)))
-    return table(
-        ['student', 'method', 'images', 'epochs', 'variant', 'accuracy, %'],
-        rows)
-
-
-def seconds_to(lines: Sequence[Line], target: float) -> List[float]:
-    """Seconds of training until an accuracy was first measured."""
-    out = []
-    for line in lines:
-        times = [s for _, value, s in line['curve'] if value >= target]
-        out.extend(times[:1])
-    return out
-
-
-def time_table(lines: List[Line]) -> str:
-    """Compare the time to scratch's last accuracy, the teacher included."""
-    chosen = [r for r in students(lines) if not r['variant']]
-    rows = []
-    for (student, epochs), members in group(chosen, 'student',
-                                            'epochs').items():
-        whole = [
-            r for r in members
-            if r['method'] == 'scratch' and r['fraction'] == 1.
-        ]
-        if not whole:
-            continue
-        target = mean(r['value'] for r in whole)
-        for (method, fraction,
-             teacher), those in group(members, 'method', 'fraction',
-                                      'teacher').items():
-            times = seconds_to(those, target)
-            rows.append(
-                (student, epochs, f'{target:.2f}', method, f'{fraction:.0%}',
-                 teacher or '-', f'{len(times)} of {len(those)}',
-                 f'{mean(times):.0f}' if times else '-',
-                 spread(those, 'train_seconds')))
-    return table([
-        'student', 'epochs', 'target, %', 'method', 'images', 'teacher',
-        'seeds that reach it', 'seconds to it', 'seconds of all epochs'
-    ], rows)
-
-
-def energy_table(lines: List[Line], kg_per_kwh: Optional[float]) -> str:
-    """Tell the cost of the trainings where the card counts its energy."""
-    rows = []
-    counted = [r for r in lines if r.get('joules')]
-    for (student, method, fraction,
-         epochs), those in group(counted, 'student', 'method', 'fraction',
-                                 'epochs').items():
-        joules = mean(r['joules'] for r in those)
-        co2 = '-'
-        if kg_per_kwh is not None:
-            co2 = f'{joules / 3.6e6 * kg_per_kwh:.4f}'
-        rows.append((student, method, f'{fraction:.0%}', epochs,
-                     spread(those,
-                            'train_seconds'), f'{joules / 1e3:.1f}', co2))
-    return table(
-        ['student', 'method', 'images', 'epochs', 'seconds', 'kJ', 'kg CO2'],
-        rows)
-
-
-def plot_curve(lines: List[Line], path: str) -> bool:
-    """Draw accuracy over the share of the images."""
-    chosen = [r for r in students(lines) if not r['variant']]
-    drawn = False
-    for (student, method, teacher,
-         epochs), members in group(chosen, 'student', 'method', 'teacher',
-                                   'epochs').items():
-        points = group(members, 'fraction')
-        if len(points) < 3:
-            continue
-        xs = sorted(f for f, in points)
-        ys = [[r['value'] for r in points[(x, )]] for x in xs]
-        errors = [stdev(y) if len(y) > 1 else 0. for y in ys]
-        plt.errorbar([100 * x for x in xs],
-                     list(map(mean, ys)),
-                     yerr=errors,
-                     marker='o',
-                     capsize=3,
-                     label=f'{student}, {method}, {epochs} epochs')
-        drawn = True
-    if drawn:
-        plt.xlabel('training images, %')
-        plt.ylabel('accuracy, %')
-        plt.grid(alpha=0.3)
-        plt.legend()
-        plt.savefig(path, dpi=120, bbox_inches='tight')
-    plt.close()
-    return drawn
-
-
-def conditions(lines: List[Line]) -> str:
-    """Say on what all this was measured."""
-
-    def listed(key: str) -> str:
-        return ', '.join(sorted({str(r[key]) for r in lines}))
-
-    return (f'Data: {listed("data")}. Cards: {listed("card")}. Commits: '
-            f'{listed("commit")}. Trainings side by side on a card: '
-            f'{listed("side_by_side")}, which the seconds include. Accuracy '
-            'is that of the last epoch on the test images; no checkpoint was '
-            'selected. Mean ± standard deviation (seeds).')
-
-
-def render(lines: List[Line],
-           out: str,
-           kg_per_kwh: Optional[float] = None) -> str:
-    """Put the page together.
+    Args:
+        lines (List[Line]): Results.
+        results (str): The file that they come from.
 
     Returns:
         str: Markdown.
     """
-    sections: List[Tuple[str, Callable[[List[Line]], str]]] = [
-        ('Teachers', teacher_table),
-        ('Four ways to start and to learn', ablation_table),
-        ('Variants', variant_table),
-        ('Time to the accuracy of scratch', time_table),
-        ('Energy', lambda rows: energy_table(rows, kg_per_kwh)),
+    name = osp.relpath(results, ROOT)
+    return '\n'.join([
+        f'- Data: {listed(lines, "data")}.',
+        f'- Cards: {listed(lines, "card")}; trainings side by side on a card: '
+        f'{listed(lines, "side_by_side")}, which their seconds include.',
+        f'- Commits: {listed(lines, "commit")}.',
+        '- Values are those of the last epoch on the test data; no checkpoint '
+        'was selected.',
+        f'- Raw lines, one a training, with its config and options: `{name}`.',
+        '- Made by `python benchmarks/transfer/run.py ablation`, and so on '
+        '(`--help` names the tables), and '
+        '`python benchmarks/transfer/render.py`.', f'- {SPREAD}'
+    ])
+
+
+def sections(lines: List[Line], results: str,
+             kg_per_kwh: float) -> List[Tuple[str, str, str]]:
+    """List all sections, empty ones too.
+
+    Args:
+        lines (List[Line]): Results.
+        results (str): The file that they come from.
+        kg_per_kwh (float): CO2 of a kilowatt-hour.
+
+    Returns:
+        List[Tuple[str, str, str]]: Title, what the table shows, the table.
+    """
+    levels = ', '.join(f'{share:.0%}' for share in LEVELS)
+    return [
+        ('What this says', '', verdict(lines)),
+        ('Three quarters of the data against all',
+         'TransMamba on 75% of the data against scratch on all, with a '
+         'teacher that saw all of it and one that saw the same 75%.',
+         claim_table(lines)),
+        ('Teachers', '', teacher_table(lines)),
+        ('Four ways to start and to learn',
+         'Accuracy in %, and the difference against scratch on the same '
+         'images.', ablation_table(lines)),
+        ('Data curve', '', curve_table(lines)),
+        ('Losses', 'Distillation alone, its variants.',
+         variant_table(lines, 'distill')),
+        ('Subcloning', 'Subcloning alone, its variants.',
+         variant_table(lines, 'subclone')),
+        ('Cloned layers and presets',
+         'Subcloning and distillation, by what is cloned.',
+         variant_table(lines, 'transmamba')),
+        ('Teachers of other shapes', '', shape_table(lines)),
+        ('Time to an accuracy',
+         f'Seconds of training until {levels} of the mean last accuracy of '
+         'scratch on all images was first measured (seeds that reach it). '
+         "The teacher's forward pass is included, validation and start-up "
+         'are not.', time_table(lines)),
+        ('Faults', 'In % of the test images; "wrong too" and "same mistake" '
+         "in % of the teacher's mistakes. Students from scratch are compared "
+         'with a teacher that they have never met: what is above their '
+         'figures was passed on.', fault_table(lines, results)),
+        ('Classes', 'Means over the seeds, in %.', class_table(lines,
+                                                               results)),
+        ('Retrieval', '', other_table(lines, 'retrieval')),
+        ('Visual questions', '', other_table(lines, 'vqa')),
+        ('Cost', 'Of one training: seconds of the card (where several '
+         'trainings share it, each is charged its share), its energy by the '
+         f"card's counter, and CO2 at {kg_per_kwh:g} kg/kWh, a figure to set "
+         'for your electricity (`--kg-co2-per-kwh`).',
+         cost_table(lines, kg_per_kwh)),
     ]
-    parts = [
-        '# Results',
-        conditions(lines),
-        'Made by `python benchmarks/transfer/render.py` from '
-        '`benchmarks/transfer/results.jsonl`; each row is one '
-        '`tools/train.py` of the config that its line names.'
-    ]
-    for title, make in sections:
-        text = make(lines)
-        if text.count('\n') > 1:
-            parts += [f'## {title}', text]
-    picture = osp.join(osp.dirname(out), 'data_curve.png')
-    if plot_curve(lines, picture):
-        parts += ['## Data curve', '![accuracy over data](data_curve.png)']
+
+
+def render(lines: List[Line],
+           out: str,
+           results: str,
+           kg_per_kwh: float = 0.4) -> str:
+    """Put the page together, and draw its pictures beside it.
+
+    Args:
+        lines (List[Line]): Results.
+        out (str): The page's file.
+        results (str): The file that the lines come from.
+        kg_per_kwh (float): CO2 of a kilowatt-hour. Defaults to 0.4.
+
+    Returns:
+        str: Markdown.
+    """
+    pictures = {
+        'Data curve': ('results_data_curve.png', plot_data_curve,
+                       'Bars reach from the worst to the best seed.'),
+        'Time to an accuracy':
+        ('results_time.png', plot_over_time, 'A line is a seed.'),
+    }
+    parts = ['# Results', conditions(lines, results)]
+    for title, intro, text in sections(lines, results, kg_per_kwh):
+        if not text:
+            continue
+        parts += [f'## {title}', *filter(None, [intro]), text]
+        name, draw, remark = pictures.get(title, ('', None, ''))
+        if draw and draw(lines, osp.join(osp.dirname(out), name)):
+            parts.append(f'![{title}]({name})\n\n{remark}')
     return '\n\n'.join(parts) + '\n'
+
+
+def readme_block(lines: List[Line]) -> str:
+    """Put the main figure with its conditions together.
+
+    Args:
+        lines (List[Line]): Results.
+
+    Returns:
+        str: Markdown, '' without figures.
+    """
+    claims = find_claims(lines)
+    if not claims:
+        return ''
+    labels = {claim.teacher for claim in claims}
+    teachers = {
+        label_of(r): f'{label_of(r)} {r["value"]:.2f}'
+        for r in lines if label_of(r) in labels
+    }
+    used = [r for claim in claims for r in claim.scratch + claim.taught]
+    return '\n\n'.join([
+        claim_table(lines),
+        '(Of the test data, after the last epoch. Teachers, with the share of '
+        f'the data that they saw, reach {", ".join(teachers.values())}. '
+        f'Cards: {listed(used, "card")}. {SPREAD} All tables, times, costs '
+        'and faults are in [results](docs/results.md).)'
+    ])
+
+
+def write_block(path: str, text: str) -> None:
+    """Replace what stands between the marks of a file.
+
+    Args:
+        path (str): Markdown file.
+        text (str): What is to stand there.
+    """
+    with open(path) as file:
+        page = file.read()
+    first, last = (page.find(mark) for mark in MARKS)
+    if not 0 <= first < last:
+        print(
+            f'{path} has no lines {MARKS[0]} and {MARKS[1]}; the main figure '
+            'is not written there',
+            file=sys.stderr)
+        return
+    body = f'\n\n{text}\n\n' if text else '\n'
+    page = page[:first + len(MARKS[0])] + body + page[last:]
+    atomic_write(path, page.encode())
 
 
 def main() -> None:
     args = parse_args()
-    text = render(read_lines(args.results), args.out, args.kg_co2_per_kwh)
-    with open(args.out, 'w') as file:
-        file.write(text)
+    lines = read_lines(args.results)
+    if not lines:
+        raise SystemExit(f'{args.results} holds no results; train some by '
+                         'python benchmarks/transfer/run.py TABLE')
+    text = render(lines, args.out, args.results, args.kg_co2_per_kwh)
+    atomic_write(args.out, text.encode())
+    write_block(args.readme, readme_block(lines))
 
 
 if __name__ == '__main__':

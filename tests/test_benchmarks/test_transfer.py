@@ -1,36 +1,47 @@
 """The rows of the transfer tables are trainings of published recipes."""
-import json
-import os.path as osp
-import sys
+import re
+from copy import deepcopy
+from functools import lru_cache
 
 import pytest
+import torch
 from mmengine.config import Config, DictAction
 from mmpretrain.registry import HOOKS, MODELS
 
-ROOT = osp.join(osp.dirname(__file__), '..', '..')
-sys.path.insert(0, osp.join(ROOT, 'benchmarks', 'transfer'))
+from ..command import ROOT
+from .transfer import run, tables
 
-import render  # noqa: E402
-import tables  # noqa: E402
+
+@lru_cache(None)
+def recipe(path):
+    return Config.fromfile(ROOT / path)
+
+
+@lru_cache(None)
+def build(path, changes):
+    """Build a model once; most rows differ in their hooks alone."""
+    cfg = deepcopy(recipe(path))
+    cfg.merge_from_dict(dict(changes))
+    with torch.device('meta'):
+        return MODELS.build(cfg.model)
 
 
 def rows():
     """One row for each config and set of options."""
     kinds = {}
     for make in tables.TABLES.values():
-        for run in make():
-            kinds.setdefault((run.config, run.variant), run)
-    return sorted(kinds.values(), key=lambda run: run.name)
+        for row in make():
+            kinds.setdefault((row.config, row.variant, row.teacher), row)
+    return sorted(kinds.values(), key=lambda row: row.name)
 
 
-@pytest.mark.parametrize('run', rows(), ids=lambda run: run.name)
-def test_each_row_is_a_recipe_with_valid_options(run, monkeypatch):
-    monkeypatch.setenv('TEACHER', 'teacher.pth')
-    cfg = Config.fromfile(osp.join(ROOT, run.config))
+@pytest.mark.parametrize('row', rows(), ids=lambda row: row.name)
+def test_each_row_is_a_recipe_with_valid_options(row):
+    cfg = deepcopy(recipe(row.config))
     before = cfg.to_dict()
     options = {
-        key: DictAction._parse_iterable(value)
-        for key, value in run.options().items()
+        key: DictAction._parse_iterable(str(value))
+        for key, value in row.options().items()
     }
     cfg.merge_from_dict(options)
     assert (cfg.to_dict() != before) == bool(options)
@@ -40,48 +51,60 @@ def test_each_row_is_a_recipe_with_valid_options(run, monkeypatch):
         subclone=['WeightSubcloneHook'],
         distill=['BidirectionalDistillHook'],
         transmamba=['WeightSubcloneHook', 'BidirectionalDistillHook'])
-    assert [type(h).__name__ for h in hooks] == wanted[run.method]
-    MODELS.build(cfg.model)
+    assert [type(h).__name__ for h in hooks] == wanted[row.method]
+    of_model = [(k, v) for k, v in options.items() if k.startswith('model.')]
+    model = build(row.config, tuple(of_model))
+    assert (model.__class__.__name__ == 'DistillClassifier') == (
+        row.method in ('distill', 'transmamba'))
+
+
+@pytest.mark.parametrize('name', tables.SHAPES)
+def test_a_teacher_of_another_shape_is_that_of_the_student(name):
+    width, depth = tables.SHAPES[name]
+    row = tables.taught('vim-tiny-32', 'transmamba', 1., 0, 1, teacher=name)
+    options = row.options()
+    path = options['custom_hooks.1.teacher.config']
+    backbone = build(path, ()).backbone
+    assert (backbone.embed_dims, backbone.num_layers) == (width, depth)
+    distiller = {k: v for k, v in options.items() if 'distiller' in k}
+    assert list(distiller.values()) == [width, depth]
+    teacher = next(r for r in tables.teachers() if r.student == name)
+    assert row.needs == dict(TEACHER=teacher.keeps)
+    assert teacher.config == path
 
 
 def test_no_two_rows_share_a_folder():
-    for make in tables.TABLES.values():
-        names = [run.name for run in make()]
+    everything = {}
+    for make in run.all_tables().values():
+        for row in make():
+            everything.setdefault(row.name,
+                                  set()).add(tuple(row.identity().items()))
+    assert not [n for n, kinds in everything.items() if len(kinds) > 1]
+    for make in run.all_tables().values():
+        names = [row.name for row in make()]
         assert len(set(names)) == len(names)
 
 
-def line(method, seed, value, **kwargs):
-    return dict(
-        task='classification',
-        data='toys',
-        student='vim-tiny-32',
-        teacher='' if method == 'scratch' else 'vit (100%)',
-        method=method,
-        variant='',
-        fraction=1.,
-        seed=seed,
-        epochs=2,
-        value=value,
-        train_seconds=4.,
-        card='cpu',
-        commit='abc',
-        side_by_side=1,
-        curve=[[1, value - 10, 2.], [2, value, 4.]],
-        **kwargs)
+def test_data_and_common_options_are_keys_of_the_recipes():
+    for row in (tables.ablation()[0], tables.teachers()[0]):
+        cfg = deepcopy(recipe(row.config))
+        for key in row.data_options('somewhere'):
+            parent, _, name = key.rpartition('.')
+            node = cfg
+            for part in parent.split('.'):
+                node = node[part]
+            assert name in node
 
 
-def test_the_page_shows_means_spreads_and_times(tmp_path):
-    path = tmp_path / 'results.jsonl'
-    lines = [
-        line('scratch', 0, 70.),
-        line('scratch', 1, 72.),
-        line('transmamba', 0, 60.),  # measured again below
-        line('transmamba', 0, 83.),
-        line('transmamba', 1, 85.),
-    ]
-    path.write_text('\n'.join(map(json.dumps, lines)))
-    page = render.render(render.read_lines(path), str(tmp_path / 'r.md'))
-    assert '| 71.00 ± 1.41 (2) |  |  | 84.00 ± 1.41 (2) |' in page
-    # 71 % was reached by both in their first epoch
-    assert '| transmamba | 100% | vit (100%) | 2 of 2 | 2 |' in page
-    assert 'data_curve' not in page
+def test_the_readme_counts_the_rows():
+    text = (ROOT / 'benchmarks/transfer/README.md').read_text()
+    told = re.findall(r'^\| `(\w+)` \|.*\| (\d+) \|$', text, re.M)
+    assert {
+        name: int(count)
+        for name, count in told
+    } == {
+        name: len(make())
+        for name, make in tables.TABLES.items()
+    }
+    both = set(tables.data_curve()) & set(tables.ablation())
+    assert len(both) == 12 and 'twelve rows are in `ablation`' in text

@@ -71,7 +71,7 @@ def test_sample(tmp_path):
     write_folder(tmp_path / 'videos' / 'a', make_frames(6))
     write_video(tmp_path / 'videos' / 'b.mp4', make_frames(6))
     name = make_table(tmp_path, [
-        dict(video='a', caption=['a dog', 'a cat']),
+        dict(video='a', caption=['a dog', 'a cat'], gallery=1),
         dict(video='b.mp4', caption='a bird', gallery=1)
     ])
     dataset = build(tmp_path, ann_file=name, test_mode=True)
@@ -222,6 +222,8 @@ def test_bad_input(tmp_path):
     (tmp_path / 'worse.jsonl').write_text('{"video": \n')
     (tmp_path / 'empty.csv').write_text('video,caption\n')
     (tmp_path / 'other.csv').write_text('name,text\na,b\n')
+    (tmp_path / 'half.csv').write_text('video,caption,gallery\na,x,1\nb,y,\n')
+    (tmp_path / 'both.csv').write_text('video,caption,gallery\na,x,1\na,y,2\n')
     (tmp_path / 'twice.txt').write_text('a\nb\na\n')
     (tmp_path / 'none.txt').write_text('\n')
     (tmp_path / 'absent.txt').write_text('a\nq\n')
@@ -231,6 +233,10 @@ def test_bad_input(tmp_path):
         (dict(ann_file='worse.jsonl'), ValueError, 'line 1'),
         (dict(ann_file='empty.csv'), ValueError, 'no captions in'),
         (dict(ann_file='other.csv'), ValueError, 'row 1 of'),
+        (dict(ann_file='half.csv'), ValueError,
+         r"1 of 2 videos in .* have no `gallery`.*\['b'\]"),
+        (dict(ann_file='both.csv'), ValueError,
+         "row 2 of .* puts the video 'a' into the gallery '2'"),
         (dict(ann_file=name, split_file='twice.txt'), ValueError, 'once'),
         (dict(ann_file=name, split_file='none.txt'), ValueError, 'empty'),
         (dict(ann_file=name, split_file='absent.txt'), ValueError,

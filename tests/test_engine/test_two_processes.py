@@ -11,6 +11,7 @@ from tests.test_engine.noisy_run import build_runner, read_losses
 from tests.test_engine.test_hooks.test_non_finite_guard_hook import train
 from tests.test_engine.test_hooks.test_resumable_checkpoint_hook import \
     interrupt_and_resume
+from transmamba_mm.utils.saved_batch import load_batch
 
 
 def free_port():
@@ -28,7 +29,8 @@ def work(rank, port, folder):
     build_runner(f'{folder}/straight', launcher='pytorch').train()
     dist.barrier()
     interrupt_and_resume(f'{folder}/resumed', 2, launcher='pytorch')
-    modes = {2: 'forward'} if rank == 1 else {}
+    # a loss without a gradient is known to one process alone
+    modes = {2: 'forward'} if rank == 1 else {4: 'detached'}
     _, schedule, log, error = train(
         f'{folder}/guard', modes, 12, launcher='pytorch')
     torch.save(
@@ -55,3 +57,9 @@ def test_two_processes(tmp_path):
         assert torch.equal(a, b)
     assert torch.equal(weights[0][2], weights[0][3])
     assert not torch.equal(weights[0][3], weights[0][4])
+    assert torch.equal(weights[0][4], weights[0][5])
+    # each of the two files comes from the process that had the bad batch
+    files = sorted((tmp_path / 'guard/non_finite').iterdir())
+    assert [p.name for p in files] == ['iter_3.pth', 'iter_5.pth']
+    reasons = [load_batch(str(p))['reason'] for p in files]
+    assert "'poison'" in reasons[0] and 'loss_extra' in reasons[1]

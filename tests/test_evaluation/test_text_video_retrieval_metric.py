@@ -163,22 +163,28 @@ def test_galleries_are_averaged():
         assert value == pytest.approx((one[name] + two[name]) / 2)
 
 
+def test_galleries_of_unequal_sizes_are_told(mmengine_log):
+    first = make_samples([1] * 12, seed=1, gallery='a')
+    second = make_samples([1] * 9, seed=2, gallery='b')
+    evaluate(first + second)
+    assert 'the galleries hold from 9 to 12 videos' in mmengine_log.text
+
+
 def test_rerank_orders_the_candidates():
     """A judge that knows all lifts a hit among the candidates to the top."""
     samples = make_samples([2] * 30)
     for sample in samples:
         number = float(sample.video_id[1:])
         sample.set_field(torch.full((4, 1), number), 'video_tokens')
-        sample.set_field(torch.full((3, 1), number), 'text_tokens')
-        sample.set_field(torch.ones(3, dtype=torch.bool), 'text_mask')
+        sample.set_field(torch.full((1, 3, 2), number), 'text_state')
     metric = TextVideoRetrievalMetric(rerank_topk=5, chunk_size=13)
     metric.process(None, [s.to_dict() for s in samples])
     with pytest.raises(ValueError, match='RetrievalRerankHook'):
         metric.compute_metrics(metric.results)
 
-    def judge(videos, texts, mask, feature):
-        assert mask.dtype == torch.bool and len(videos) <= 13
-        return -(videos.mean((1, 2)) - texts.mean((1, 2))).abs()
+    def judge(videos, states, features):
+        assert len(videos) == len(states) == len(features) <= 13
+        return -(videos.mean((1, 2)) - states.mean((1, 2, 3))).abs()
 
     metric.reranker = judge
     result = metric.evaluate(len(samples))

@@ -3,6 +3,7 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from mmpretrain.registry import MODELS
 
 from tests.test_models.cross_mamba import fuse
@@ -170,28 +171,43 @@ def test_more_padding_and_cut_text_agree(device):
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
-def test_queries_keep_the_state_exactly(device, dtype, monkeypatch):
-    """The same query 20 times reads the same, bit for bit."""
+def test_steps_of_size_zero_keep_the_state_exactly(device, dtype, monkeypatch):
+    """The same part of the state, read 20 steps later, bit for bit."""
     calls = []
 
-    def scan(u, delta, *args):
-        calls.append((delta, selective_scan(u, delta, *args)))
-        return calls[-1][1]
+    def scan(u, delta, rates, b, c):
+        u, delta, b = (F.pad(t, (0, 20)) for t in (u, delta, b))
+        again = c[..., -1:].expand(*c.shape[:-1], 20)
+        y = selective_scan(u, delta, rates, b, torch.cat([c, again], -1))
+        calls.append((delta, y))
+        return y[..., :-20]
 
     monkeypatch.setattr(context_mixer, 'selective_scan', scan)
     model = build().to(device)
     visual, text = draw(device=device)
     mask = masks((7, 4), device=device)[1]
     with torch.autocast(device, dtype, enabled=dtype != torch.float32):
-        model(visual[:, :1].repeat(1, 20, 1), text, mask)
+        model(visual, text, mask)
     (delta, y), = calls
     assert delta.dtype == torch.float32
     assert (delta[..., 4:] == 0).all()
     forward = delta[:, :12, :4].transpose(1, 2)
     assert torch.equal(forward > 0, mask.unsqueeze(-1).expand_as(forward))
-    read = y[..., 4:]
-    assert read.shape[-1] == 20 and read.abs().amin() > 0
+    read = y[..., 7:]
+    assert read.shape[-1] == 21 and read.abs().amax() > 0
     assert (read == read[..., :1]).all()
+
+
+def test_many_clips_read_what_a_text_wrote_once():
+    model = build(num_layers=2)
+    visual, text = draw()
+    mask = masks((7, 4))[1]
+    states = model.write(text, mask)
+    for i, clip in enumerate(visual):
+        torch.testing.assert_close(
+            model.read(clip.expand(3, -1, -1), states),
+            model(clip.expand(3, -1, -1), text, mask))
+        assert len(model.read(visual, states[i:i + 1])) == 3
 
 
 def test_no_text_and_padded_queries_change_nothing(device):
@@ -310,7 +326,7 @@ def test_copies_are_independent():
 def test_operations_are_counted():
     with record_operations('scan') as calls:
         build()(*draw())
-    assert calls[0]['length'] == 11 and calls[0]['directions'] == 2
+    assert calls[0]['length'] == 4 + 4 and calls[0]['directions'] == 2
 
 
 @pytest.mark.parametrize('options, error', [

@@ -203,4 +203,4 @@ def test_the_operators_keep_their_promises():
     ]
     args[0] = args[0].detach().unsqueeze(1).expand_as(args[1])
     torch.library.opcheck(torch.ops.transmamba_mm.scan_directions.default,
-                          (*args, orders.index, False, True))
+                          (*args, orders.index, False, True, True))

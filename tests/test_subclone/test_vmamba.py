@@ -3,7 +3,7 @@ import pytest
 import torch
 from mmpretrain.registry import MODELS
 
-from transmamba_mm.engine.hooks.weight_subclone_hook import student_tensors
+from transmamba_mm.engine.hooks.subclone_target import student_tensors
 from transmamba_mm.subclone import block_numbers
 from .toys import clone, teacher
 

@@ -3,7 +3,7 @@ import torch
 from mmpretrain.registry import MODELS
 
 from tests.toy import student_cfg, vit_cfg
-from transmamba_mm.engine.hooks.weight_subclone_hook import student_tensors
+from transmamba_mm.engine.hooks.subclone_target import student_tensors
 from transmamba_mm.subclone import (SubclonePlan, read_teacher,
                                     subclone_state_dict)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mmengine.config import Config
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,6 +116,9 @@ def test_own_folder_from_start_to_table(folder, tmp_path):
     subcloned = json.loads(
         (work_dir / 'transmamba_seed0' / 'subclone_report.json').read_text())
     assert subcloned['taken'] > 0
+    train = Config.fromfile(work_dir / 'teacher' /
+                            'config.py').train_dataloader
+    assert train.dataset.dataset.pipeline[1]['scale'] == (32, 32)
     second = subprocess.run(command, capture_output=True, text=True, env=env)
     assert second.stdout.count('finished before') == 3
     assert 'Training' not in second.stdout

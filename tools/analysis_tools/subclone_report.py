@@ -10,6 +10,7 @@ from mmpretrain.registry import HOOKS, MODELS
 import transmamba_mm  # noqa: F401  (before torchvision is imported)
 from transmamba_mm.subclone import PRESETS
 from transmamba_mm.utils.atomic_io import atomic_write
+from transmamba_mm.utils.launch import load_config
 
 HOOK = 'WeightSubcloneHook'
 
@@ -60,7 +61,7 @@ def hook_config(cfg: Config, args: argparse.Namespace) -> dict:
 
 def main() -> None:
     args = parse_args()
-    cfg = Config.fromfile(args.config)
+    cfg = load_config(args.config)
     cfg.merge_from_dict(args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     seed = (cfg.get('randomness') or {}).get('seed') or 0

@@ -14,11 +14,11 @@ import sys
 import time
 from pathlib import Path
 
-from mmengine.config import Config
-
 import transmamba_mm  # noqa: F401  (before torchvision is imported)
 from transmamba_mm.subclone import PRESETS
 from transmamba_mm.utils.atomic_io import atomic_write
+from transmamba_mm.utils.derived_config import write_config
+from transmamba_mm.utils.launch import load_config
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -86,7 +86,7 @@ class Search:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         self.base = Path(args.config)
-        self.cfg = Config.fromfile(args.config)
+        self.cfg = load_config(args.config)
         self.folder = Path(args.work_dir or f'work_dirs/tune_{self.base.stem}')
         self.out = Path(args.out) if args.out else self.folder / 'best.py'
         self.space = space.Space(self.cfg, args.presets, args.layer_maps)
@@ -172,7 +172,7 @@ class Search:
                 h
                 for h in changes['custom_hooks'] if space.DISTILL in h['type']
             ]))
-        probe.write_config(folder / 'config.py', self.base, changes)
+        write_config(folder / 'config.py', self.base, changes)
         print(f'Probe {trial.number}: {show(params)}', flush=True)
         start = time.monotonic()
         try:
@@ -208,7 +208,7 @@ class Search:
         if not trials:
             return
         best = self.study.best_trial
-        probe.write_config(self.out, self.base,
+        write_config(self.out, self.base,
                            self.space.changes(best.params))
         rows = [
             dict(number=t.number, value=t.value, **t.params) for t in trials

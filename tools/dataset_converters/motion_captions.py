@@ -40,7 +40,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         'dst', help='folder to write, such as data/motion_captions')
     parser.add_argument(
-        '--train', type=int, default=25, help='training clips of each caption')
+        '--train', type=int, default=50, help='training clips of each caption')
     parser.add_argument('--val', type=int, default=3, help='galleries')
     parser.add_argument('--test', type=int, default=10, help='galleries')
     parser.add_argument('--frames', type=int, default=8, help='of a clip')

@@ -7,11 +7,12 @@ in configs. Words that only other splits have become <unk>.
 import argparse
 from typing import Iterator
 
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmpretrain.registry import DATASETS
 
 import transmamba_mm  # noqa: F401
 from transmamba_mm.datasets.vqa import build_word_tokenizer
+from transmamba_mm.utils.launch import load_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -45,7 +46,7 @@ def texts(dataset) -> Iterator[str]:
 
 def main() -> None:
     args = parse_args()
-    cfg = Config.fromfile(args.config)
+    cfg = load_config(args.config)
     cfg.merge_from_dict(args.cfg_options or {})
     train = dict(cfg.train_dataloader.dataset, pipeline=[], fraction=1.0)
     tokenizer = build_word_tokenizer(

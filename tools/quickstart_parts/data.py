@@ -1,9 +1,10 @@
 """Images for the quickstart: handwritten digits, or the user's folder."""
 import json
 import random
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
 from transmamba_mm.utils.atomic_io import atomic_write
 
@@ -23,6 +24,7 @@ class Task:
         img_size (int): Side in pixels that images are resized to.
         num_train (int): Training images.
         num_val (int): Validation images.
+        notes (List[str]): What was done about the images, for the user.
     """
     name: str
     data_root: str
@@ -31,6 +33,7 @@ class Task:
     img_size: int
     num_train: int
     num_val: int
+    notes: List[str] = field(default_factory=list)
 
     def describe(self) -> str:
         """Say in one line what is trained on."""
@@ -41,6 +44,8 @@ class Task:
 
 def prepare(folder: Optional[str], work_dir: Path, digits: Path) -> Task:
     """Find or write the images, and list them once.
+
+    At 16 pixels the digits, at 32 the user's.
 
     Args:
         folder (str, optional): The user's image folder; None writes
@@ -54,8 +59,35 @@ def prepare(folder: Optional[str], work_dir: Path, digits: Path) -> Task:
     Raises:
         SystemExit: If the work dir is that of another folder.
     """
-    known = work_dir / 'task.json'
     root = digits if folder is None else Path(folder).expanduser().resolve()
+
+    def make() -> Task:
+        if folder is None:
+            return list_images(
+                write_digits(root), work_dir, 'handwritten digits', 16)
+        return list_images(root, work_dir, root.name, 32)
+
+    task = remember(work_dir, root, make)
+    for note in task.notes:
+        print(note, flush=True)
+    return task
+
+
+def remember(work_dir: Path, root: Path, make: Callable[[], Task]) -> Task:
+    """Take the task of an earlier start, or make and keep one.
+
+    Args:
+        work_dir (Path): Where ``task.json`` is.
+        root (Path): Folder of the images.
+        make (Callable): Makes the task.
+
+    Returns:
+        Task: The task.
+
+    Raises:
+        SystemExit: If the work dir is that of another folder.
+    """
+    known = work_dir / 'task.json'
     if known.exists():
         task = Task(**json.loads(known.read_text()))
         if task.data_root != str(root):
@@ -63,11 +95,7 @@ def prepare(folder: Optional[str], work_dir: Path, digits: Path) -> Task:
                 f'{work_dir} holds the runs on {task.data_root}, not on '
                 f'{root}; give another --work-dir.')
         return task
-    if folder is None:
-        task = list_images(
-            write_digits(root), work_dir, 'handwritten digits', 16)
-    else:
-        task = list_images(root, work_dir, root.name, 32)
+    task = make()
     atomic_write(str(known), json.dumps(asdict(task), indent=2).encode())
     return task
 
@@ -99,7 +127,11 @@ def write_digits(root: Path) -> Path:
     return root
 
 
-def list_images(root: Path, lists: Path, name: str, img_size: int) -> Task:
+def list_images(root: Path,
+                lists: Path,
+                name: str,
+                img_size: int,
+                keep_lone: bool = True) -> Task:
     """Write ``train.txt`` and ``val.txt``, leaving unreadable files out.
 
     Args:
@@ -109,21 +141,31 @@ def list_images(root: Path, lists: Path, name: str, img_size: int) -> Task:
         lists (Path): Where the lists are written.
         name (str): Name of the task.
         img_size (int): Side in pixels.
+        keep_lone (bool): Whether a class with a single image is an error
+            where the split is made here; it is left out otherwise. Defaults
+            to True.
 
     Returns:
-        Task: The task.
+        Task: The task, with a note on everything left out.
     """
+    notes: List[str] = []
     train_root, val_root = find_splits(root)
-    files = read_classes(train_root)
-    classes = sorted(files)
+    files = read_classes(train_root, notes)
     if val_root is None:
+        if not keep_lone:
+            files = leave_out_lone(files, notes)
         train, val = split_classes(files)
+        notes.append(
+            'There is no validation folder: a fifth of each class, always '
+            'the same images, is kept for validation.')
     else:
-        train, val = files, read_classes(val_root)
+        train, val = files, read_classes(val_root, notes)
         strange = sorted(set(val) - set(train))
         if strange:
             raise SystemExit(
                 f'{val_root} has classes without training images: {strange}.')
+    classes = sorted(files)
+    check_count(train_root, classes)
     for split, chosen in (('train', train), ('val', val)):
         rows = [
             f'{path.relative_to(root)} {classes.index(label)}'
@@ -131,7 +173,7 @@ def list_images(root: Path, lists: Path, name: str, img_size: int) -> Task:
         ]
         (lists / f'{split}.txt').write_text('\n'.join(rows) + '\n')
     count = [sum(map(len, part.values())) for part in (train, val)]
-    return Task(name, str(root), str(lists), classes, img_size, *count)
+    return Task(name, str(root), str(lists), classes, img_size, *count, notes)
 
 
 def find_splits(root: Path) -> Tuple[Path, Optional[Path]]:
@@ -154,11 +196,12 @@ def find_splits(root: Path) -> Tuple[Path, Optional[Path]]:
     return (train if train.is_dir() else root), None
 
 
-def read_classes(folder: Path) -> Dict[str, List[Path]]:
+def read_classes(folder: Path, notes: List[str]) -> Dict[str, List[Path]]:
     """List the readable images of each class.
 
     Args:
         folder (Path): One sub-folder a class.
+        notes (List[str]): Gets a line on the unreadable ones.
 
     Returns:
         Dict[str, List[Path]]: Class name to sorted files.
@@ -168,20 +211,50 @@ def read_classes(folder: Path) -> Dict[str, List[Path]]:
         files = [
             p for p in sorted(sub.rglob('*')) if p.suffix.lower() in ENDINGS
         ]
-        good = [p for p in files if is_image(p)]
-        broken += sorted(set(files) - set(good))
+        with ThreadPoolExecutor() as pool:
+            whole = list(pool.map(is_image, files))
+        good = [p for p, fine in zip(files, whole) if fine]
+        broken += [p for p, fine in zip(files, whole) if not fine]
         if good:
             classes[sub.name] = good
     if broken:
-        shown = ', '.join(map(str, broken[:5]))
-        print(
-            f'{len(broken)} unreadable images are left out: {shown}',
-            flush=True)
+        shown = ', '.join(str(p.relative_to(folder)) for p in broken[:5])
+        more = ' and others' if len(broken) > 5 else ''
+        notes.append(f'{len(broken)} unreadable images are left out: '
+                     f'{shown}{more}.')
+    check_count(folder, sorted(classes))
+    return classes
+
+
+def check_count(folder: Path, classes: List[str]) -> None:
+    """Refuse a task with less than two classes.
+
+    Args:
+        folder (Path): Named in the message.
+        classes (List[str]): Names of the classes.
+    """
     if len(classes) < 2:
         raise SystemExit(
-            f'{folder} holds images of {len(classes)} classes; at least two '
-            'sub-folders with images are needed.')
-    return classes
+            f'{folder} holds usable images of {len(classes)} classes; at '
+            'least two sub-folders with images are needed.')
+
+
+def leave_out_lone(files: Dict[str, List[Path]],
+                   notes: List[str]) -> Dict[str, List[Path]]:
+    """Drop classes with one image, which cannot be split.
+
+    Args:
+        files (Dict[str, List[Path]]): Class name to files.
+        notes (List[str]): Gets a line on them.
+
+    Returns:
+        Dict[str, List[Path]]: The other classes.
+    """
+    lone = [label for label, paths in files.items() if len(paths) < 2]
+    if lone:
+        notes.append(f'Classes with a single image are left out, since one '
+                     f'cannot both train and validate: {", ".join(lone)}.')
+    return {k: v for k, v in files.items() if len(v) > 1}
 
 
 def is_image(path: Path) -> bool:

@@ -6,9 +6,10 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import List, Optional
+from typing import Callable, List, Optional, Sequence
 
 from transmamba_mm.utils.atomic_io import atomic_write
+from transmamba_mm.utils.derived_config import write_config
 from .data import Task
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,7 +18,7 @@ CONFIGS = {
     'scratch': 'vim-nano-16_1xb64-20e_digits.py',
     'transmamba': 'transmamba_vim-nano-16_vit-nano-16-pre_1xb64-20e_digits.py',
 }
-POLL_SECONDS = 1.
+POLL_SECONDS = 0.5
 
 
 @dataclass
@@ -33,6 +34,7 @@ class Run:
         fraction (float): Share of the training images. Defaults to 1.
         teacher (Path, optional): Teacher's checkpoint. Defaults to None.
         epochs (int, optional): None takes the recipe's. Defaults to None.
+        threads (int): Threads of a training. Defaults to 1.
     """
     kind: str
     title: str
@@ -42,6 +44,7 @@ class Run:
     fraction: float = 1.
     teacher: Optional[Path] = None
     epochs: Optional[int] = None
+    threads: int = 1
     shown: int = field(default=0, repr=False)
 
     @property
@@ -65,33 +68,46 @@ class Run:
         """
         return Path((self.dir / 'last_checkpoint').read_text().strip())
 
+    def bases(self) -> List[Path]:
+        """Return the published configs that the run's starts from.
+
+        Returns:
+            List[Path]: Files.
+        """
+        return [ROOT / 'configs' / 'transmamba' / CONFIGS[self.kind]]
+
+    def changes(self) -> dict:
+        """Return what differs from the published configs.
+
+        Returns:
+            dict: Overrides.
+        """
+        out = task_changes(self.task)
+        train = out['train_dataloader']['dataset']
+        train['fraction'] = self.fraction
+        train['dataset']['pipeline'] = pipeline(self.task.img_size, True)
+        out['val_dataloader']['dataset']['pipeline'] = pipeline(
+            self.task.img_size, False)
+        out.update(
+            randomness=dict(seed=self.seed),
+            # the time of every iteration, for the table
+            default_hooks=dict(logger=dict(interval=1)),
+            log_processor=dict(window_size=1))
+        if self.epochs is not None:
+            out['train_cfg'] = dict(max_epochs=self.epochs)
+        if self.teacher is not None:
+            out['custom_hooks'] = teacher_hooks(
+                str(self.teacher), trained_teacher(self.teacher))
+        return out
+
     def write_config(self) -> Path:
-        """Write the run's config: the published one, and what differs.
+        """Write the run's config: the published ones, and what differs.
 
         Returns:
             Path: The file.
         """
-        task = self.task
-        base = ROOT / 'configs' / 'transmamba' / CONFIGS[self.kind]
-        lines = [
-            f'_base_ = [{str(base)!r}]',
-            f'model = {model_changes(task)!r}',
-            f'data_preprocessor = dict(num_classes={len(task.classes)})',
-            f'train_dataloader = {loader_changes(task, "train")!r}',
-            f'val_dataloader = {loader_changes(task, "val")!r}',
-            'test_dataloader = val_dataloader',
-            f'randomness = dict(seed={self.seed})',
-            # the time of every iteration, for the table
-            'default_hooks = dict(logger=dict(interval=1))',
-            'log_processor = dict(window_size=1)',
-        ]
-        if self.epochs is not None:
-            lines.append(f'train_cfg = dict(max_epochs={self.epochs})')
-        if self.teacher is not None:
-            lines.append(f'custom_hooks = {teacher_hooks(self.teacher)!r}')
-        self.dir.mkdir(parents=True, exist_ok=True)
         path = self.dir / 'config.py'
-        path.write_text('\n'.join(lines) + '\n')
+        write_config(path, self.bases(), self.changes())
         return path
 
     def start(self) -> subprocess.Popen:
@@ -100,11 +116,16 @@ class Run:
         Returns:
             subprocess.Popen: The process; its output is in ``train.log``.
         """
-        config = self.write_config()
-        return self._tool(
-            'train.py', config, '--work-dir', self.dir, '--resume',
-            '--cfg-options',
-            f'train_dataloader.dataset.fraction={self.fraction}')
+        return self._tool('train.py', self.write_config(), '--work-dir',
+                          self.dir, '--resume', *self.flags())
+
+    def flags(self) -> List[str]:
+        """Return further flags of ``tools/train.py``.
+
+        Returns:
+            List[str]: Flags.
+        """
+        return []
 
     def test(self) -> subprocess.Popen:
         """Start the test of the last checkpoint.
@@ -117,12 +138,22 @@ class Run:
                           self.dir / 'metrics.json', '--out-item', 'metrics')
 
     def _tool(self, name: str, *args) -> subprocess.Popen:
-        env = dict(os.environ, OMP_NUM_THREADS='1', MKL_NUM_THREADS='1')
+        threads = str(self.threads)
+        env = dict(
+            os.environ, OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads)
         log = (self.dir / f'{name.split(".")[0]}.log').open('a')
         return subprocess.Popen([sys.executable, ROOT / 'tools' / name, *args],
                                 stdout=log,
                                 stderr=subprocess.STDOUT,
                                 env=env)
+
+    def steps(self) -> List[Callable[[], subprocess.Popen]]:
+        """Return what is started, one after the other.
+
+        Returns:
+            List[Callable]: Each starts a process.
+        """
+        return [self.start, self.test]
 
     def log_tail(self, lines: int = 15) -> str:
         """Return the end of the newest log.
@@ -178,96 +209,153 @@ class Run:
         self.shown = len(rows)
 
 
-def model_changes(task: Task) -> dict:
-    """Return what a task changes in the published model config.
+#: Looks at the runs that are at work.
+Watch = Callable[[Sequence[Run]], None]
+
+
+def task_changes(task: Task) -> dict:
+    """Return what a task changes in a published config.
 
     Args:
         task (Task): The task.
 
     Returns:
-        dict: Overrides of ``model``.
+        dict: Overrides of model and data.
     """
+    val = dict(dataset=files_of(task, 'val'))
     return dict(
-        backbone=dict(img_size=task.img_size),
-        head=dict(num_classes=len(task.classes)))
+        model=dict(
+            backbone=dict(img_size=task.img_size),
+            head=dict(num_classes=len(task.classes))),
+        data_preprocessor=dict(num_classes=len(task.classes)),
+        train_dataloader=dict(dataset=dict(dataset=files_of(task, 'train'))),
+        val_dataloader=val,
+        test_dataloader=val)
 
 
-def teacher_hooks(checkpoint: Path) -> list:
-    """Return the hooks of TransMamba with the teacher of this task.
+def trained_teacher(checkpoint: Path) -> dict:
+    """Return the config of a teacher that was trained here.
 
     Args:
-        checkpoint (Path): The teacher's checkpoint, beside its config.
+        checkpoint (Path): Its checkpoint, beside its config.
+
+    Returns:
+        dict: Of a ``FrozenTeacher``.
+    """
+    return dict(
+        type='transmamba_mm.MMPretrainTeacher',
+        config=str(checkpoint.parent / 'config.py'),
+        checkpoint=str(checkpoint))
+
+
+def teacher_hooks(weights: str, teacher: dict) -> list:
+    """Return the hooks of TransMamba.
+
+    Args:
+        weights (str): What is cloned.
+        teacher (dict): Config of the teacher.
 
     Returns:
         list: ``custom_hooks``.
     """
-    weights = str(checkpoint)
     return [
         dict(type='transmamba_mm.WeightSubcloneHook', checkpoint=weights),
-        dict(
-            type='transmamba_mm.BidirectionalDistillHook',
-            teacher=dict(
-                type='transmamba_mm.MMPretrainTeacher',
-                config=str(checkpoint.parent / 'config.py'),
-                checkpoint=weights))
+        dict(type='transmamba_mm.BidirectionalDistillHook', teacher=teacher)
     ]
 
 
-def loader_changes(task: Task, split: str) -> dict:
-    """Return what a task changes in a dataloader.
+def files_of(task: Task, split: str) -> dict:
+    """Return where a split's images are.
 
     Args:
         task (Task): The task.
         split (str): 'train' or 'val'.
 
     Returns:
-        dict: Overrides of a dataloader config.
+        dict: Overrides of a dataset config.
     """
-    files = dict(
+    return dict(
         data_root=task.data_root,
         data_prefix='',
         ann_file=f'{task.lists}/{split}.txt',
         classes=task.classes)
-    dataset = dict(dataset=files) if split == 'train' else files
-    return dict(dataset=dataset)
 
 
-def run_all(runs: List[Run]) -> None:
-    """Train and test some runs, as many at a time as there are cores.
+def pipeline(size: int, training: bool) -> list:
+    """Return the transforms of small images of any size.
 
     Args:
-        runs (List[Run]): The runs; finished ones are skipped.
+        size (int): Side in pixels.
+        training (bool): Whether images are shifted by a pixel.
+
+    Returns:
+        list: Configs.
+    """
+    shift = [dict(type='RandomCrop', crop_size=size, padding=1)]
+    return [
+        dict(type='transmamba_mm.LoadImage'),
+        dict(type='Resize', scale=(size, size)), *(shift if training else []),
+        dict(type='PackInputs')
+    ]
+
+
+def run_all(runs: Sequence[Run],
+            jobs: Optional[int] = None,
+            watch: Optional[Watch] = None) -> None:
+    """Train and test some runs, several at a time.
+
+    Args:
+        runs (Sequence[Run]): The runs; finished ones are skipped.
+        jobs (int, optional): How many at a time; None means as many as there
+            are cores. Defaults to None.
+        watch (Callable, optional): Called about once a second with the runs
+            at work; None prints their epochs. Defaults to None.
     """
     waiting = [run for run in runs if not run.result_file.exists()]
     for run in runs:
         if run not in waiting:
             print(f'{run.title}: finished before', flush=True)
-    slots = os.cpu_count() or 1
+    slots = jobs or os.cpu_count() or 1
     while waiting:
         batch, waiting = waiting[:slots], waiting[slots:]
         names = ' and '.join(run.title for run in batch)
         print(f'Training {names}', flush=True)
         for run in batch:
             run.shown = len(run.validations())
-        _wait(batch, [run.start() for run in batch])
-        _wait(batch, [run.test() for run in batch])
+        for step in zip(*(run.steps() for run in batch)):
+            _wait(batch, [start() for start in step], watch or print_epochs)
         for run in batch:
             run.measure()
 
 
-def _wait(batch: List[Run], processes: List[subprocess.Popen]) -> None:
+def print_epochs(batch: Sequence[Run]) -> None:
+    """Print the epochs that are new.
+
+    Args:
+        batch (Sequence[Run]): The runs at work.
+    """
+    for run in batch:
+        run.show_progress()
+
+
+def _wait(batch: Sequence[Run], processes: List[subprocess.Popen],
+          watch: Watch) -> None:
     """Wait for all and show progress; stop all if one fails."""
-    while any(process.poll() is None for process in processes):
-        time.sleep(POLL_SECONDS)
-        for run in batch:
-            run.show_progress()
-        failed = [
-            run for run, process in zip(batch, processes) if process.poll()
-        ]
-        if failed:
-            for process in processes:
-                process.terminate()
-            raise SystemExit(
-                f'{failed[0].title} failed; the end of its log:\n'
-                f'{failed[0].log_tail()}\nAll logs are in {failed[0].dir}. '
-                'Start again to go on from the last whole checkpoint.')
+    try:
+        while any(process.poll() is None for process in processes):
+            time.sleep(POLL_SECONDS)
+            watch(batch)
+            failed = [
+                run for run, process in zip(batch, processes)
+                if process.poll()
+            ]
+            if failed:
+                raise SystemExit(
+                    f'{failed[0].title} failed; the end of its log:\n'
+                    f'{failed[0].log_tail()}\nAll logs are in '
+                    f'{failed[0].dir}. Start again to go on from the last '
+                    'whole checkpoint.')
+    finally:
+        for process in processes:
+            process.terminate()
+            process.wait()

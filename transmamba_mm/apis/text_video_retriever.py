@@ -147,13 +147,12 @@ class TextVideoRetriever:
         if not texts or topk < 1:
             raise ValueError(f'{len(texts)} texts and topk={topk}: at least '
                              'one of each is needed.')
-        text, features = self._encode_texts(texts)
+        states, features = self._encode_texts(texts)
         similarity = features @ self.features.t()
         results = []
         for i, row in enumerate(similarity):
             if self.model.head.reranks and rerank_topk:
-                row = self._rerank(row, rerank_topk, *(x[i] for x in text),
-                                   features[i])
+                row = self._rerank(row, rerank_topk, states[i], features[i])
             scores, found = row.topk(min(topk, len(row)))
             results.append([
                 dict(
@@ -164,25 +163,26 @@ class TextVideoRetriever:
             ])
         return results
 
-    def _encode_texts(self, texts: List[str]) \
-            -> Tuple[Tuple[Tensor, Tensor], Tensor]:
-        """Return tokens and mask, and unit vectors (N, D) of texts."""
+    def _encode_texts(self,
+                      texts: List[str]) -> Tuple[Optional[Tensor], Tensor]:
+        """Return states, if the head re-ranks, and unit vectors (N, D)."""
         samples = []
         for caption in texts:
             sample = DataSample()
             text = self._tokenize(dict(caption=caption))['text']
             samples.append(sample.set_field(text, 'text') or sample)
-        text = self.model.text_features(samples)
-        return text[:2], self.model.head.encode_text(text).cpu()
+        text, head = self.model.text_features(samples), self.model.head
+        states = head.text_states(text) if head.reranks else None
+        return states, head.encode_text(text).cpu()
 
-    def _rerank(self, row: Tensor, count: int, tokens: Tensor, mask: Tensor,
+    def _rerank(self, row: Tensor, count: int, state: Tensor,
                 feature: Tensor) -> Tensor:
         """Judge the best candidates again; the others stay behind them."""
         found = row.topk(min(count, len(row))).indices
         n = len(found)
         scores = self.model.head.score(
             torch.stack([self._tokens[j] for j in found]).to(self.device),
-            tokens.expand(n, -1, -1), mask.expand(n, -1),
+            state.expand(n, *state.shape),
             feature.to(self.device).expand(n, -1)).cpu()
         out = torch.full_like(row, -torch.inf)
         out[found] = scores

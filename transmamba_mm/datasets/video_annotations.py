@@ -154,9 +154,15 @@ def read_table(ann_file: str, split_file: str,
         name, texts = str(row['video']), row['caption']
         texts = texts if isinstance(texts, list) else [texts]
         pairs += [(name, text) for text in texts or ['']]
-        if row.get('gallery') not in (None, ''):
-            galleries[name] = str(row['gallery'])
+        gallery = row.get('gallery')
+        gallery = '' if gallery is None else str(gallery)
+        if galleries.setdefault(name, gallery) != gallery:
+            raise ValueError(
+                f'row {number} of {ann_file!r} puts the video {name!r} into '
+                f'the gallery {gallery!r}, an earlier row into '
+                f'{galleries[name]!r}')
     captions = _group(pairs)
+    galleries = _check_galleries(galleries, ann_file)
     if split_file:
         names = [row['video_id'] for row in read_split(split_file)]
         captions = _choose(captions, names, ann_file)
@@ -224,6 +230,16 @@ def _choose(captions: Captions, names: Sequence[str], source: str) -> Captions:
             f'captions in {source!r}: {absent[:5]}; check `ann_file` and '
             '`split_file` of the dataset')
     return {name: known[name] for name in names}
+
+
+def _check_galleries(galleries: Dict[str, str], source: str) -> Dict[str, str]:
+    """Refuse videos without a gallery beside those that have one."""
+    without = [name for name, gallery in galleries.items() if not gallery]
+    if 0 < len(without) < len(galleries):
+        raise ValueError(
+            f'{len(without)} of {len(galleries)} videos in {source!r} have no '
+            f'`gallery`, the others have: {without[:5]}')
+    return {} if without else galleries
 
 
 def _group(pairs: Sequence[Tuple[str, Any]]) -> Captions:

@@ -169,7 +169,7 @@ class GraphedTrainStep:
 
 
 def _targets(samples: Sequence[DataSample]) -> List[Tensor]:
-    """Collect labels and scores; labels first, each kind in one tensor."""
+    """Collect labels and scores, each kind in one tensor, or texts."""
     if isinstance(samples, LabelledBatch):
         return [samples.labels, samples.scores]
     out = []
@@ -177,6 +177,8 @@ def _targets(samples: Sequence[DataSample]) -> List[Tensor]:
         out.append(torch.cat([s.gt_label for s in samples]))
     if 'gt_score' in samples[0]:
         out.append(torch.stack([s.gt_score for s in samples]))
+    if 'groups' in samples[0]:
+        out += [*samples[0].get('text').values(), samples[0].get('groups')]
     return out
 
 
@@ -194,6 +196,9 @@ def _with_targets(samples: Sequence[DataSample],
     if 'gt_score' in samples[0]:
         for new, part in zip(made, targets.pop(0)):
             new.set_field(part, 'gt_score', dtype=Tensor)
+    if 'groups' in samples[0]:
+        made[0].set_field(dict(zip(samples[0].get('text'), targets)), 'text')
+        made[0].set_field(targets[-1], 'groups')
     return made
 
 

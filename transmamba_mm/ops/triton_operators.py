@@ -58,8 +58,8 @@ def _(dy, marks, steps, x, A, B, C, D, order, params_in_order, softplus,
         by_token(x, x.dtype),
         by_token(x, dtype),
         x.new_empty((m, n, e), dtype=torch.float32).transpose(1, 2),
-        dB.to(B.dtype),
-        dC.to(C.dtype), rows,
+        dB.to(B.dtype, copy=True),
+        dC.to(C.dtype, copy=True), rows,
         torch.empty_like(rows)
     ]
 

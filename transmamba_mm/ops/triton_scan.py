@@ -357,8 +357,8 @@ def run_backward(dy: Tensor, marks: Tensor, steps: Tensor, x: Tensor,
         dx.transpose(2, 3),
         ddelta.transpose(2, 3),
         dA.sum(0).transpose(1, 2),
-        dB.to(kinds[0]),
-        dC.to(kinds[1]),
+        dB.to(kinds[0], copy=True),
+        dC.to(kinds[1], copy=True),
         dD.sum(0),
         dbias.sum(0)
     ]

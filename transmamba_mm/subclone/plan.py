@@ -72,6 +72,9 @@ def _pair(target: str, source: str, axes: Tuple[str, ...],
 #: A columnar student's blocks, and those of one with stages.
 _BLOCKS = 'layers.{i}.%s|layers.{i}.blocks.{j}.%s'
 
+#: The gated MLPs of language models that have some beside their mixers.
+_GATED = 'layers.{i}.mlp.%s_proj|layers.{i}.feed_forward.%s_proj'
+
 _SAFE = [
     *_pair(
         'patch_embed.proj',
@@ -87,7 +90,13 @@ _SAFE = [
     *_pair(_BLOCKS % ('mlp.fc2', 'mlp.fc2'), 'layers.{i}.fc2',
            ('residual', 'mlp')),
     *_pair('norm_f|ln1|norm|classifier.norm', 'final_norm', ('residual', )),
-    *_pair('head.fc|head.layers.head', 'head', ('keep', 'residual')),
+    *_pair('head.fc|head.layers.head|lm_head', 'head', ('keep', 'residual')),
+    # language models
+    Rule('embeddings.weight|embed_tokens.weight', 'token_embed.weight',
+         ('keep', 'residual')),
+    *_pair(_GATED % ('gate', 'gate'), 'layers.{i}.gate', ('mlp', 'residual')),
+    *_pair(_GATED % ('up', 'up'), 'layers.{i}.up', ('mlp', 'residual')),
+    *_pair(_GATED % ('down', 'down'), 'layers.{i}.down', ('residual', 'mlp')),
 ]
 
 _MIXERS = ('layers.{i}.mixer.%s|layers.{i}.mamba.%s|'
@@ -128,12 +137,16 @@ class SubclonePlan:
         preset (str): Rules to start from:
 
             - 'safe': norms, patch and position embedding, class token, MLPs
-              where the student has them, and the head if the classes agree.
+              where the student has them, and the head if the classes agree;
+              of a language model, input and output words.
             - 'linear': these, the inner half of ``in_proj`` from V and
               ``out_proj`` from the attention's output projection; the gate
               half keeps its own initialisation.
             - 'qkv_to_ssm': these, and B from K and C from Q (after
-              MambaInLlama, which is about language). ``in_proj`` makes the
+              MambaInLlama, which is about language). A Mamba-2 makes them
+              from the block's input by rows of ``in_proj``, which get the
+              factors below as they are, all groups the same. Else,
+              ``in_proj`` makes the
               inner stream with its first half of rows and the gate with its
               second. V fills the first rows of the inner stream: with the
               usual expand = 2 and a teacher as wide as the student, the
@@ -169,6 +182,8 @@ class SubclonePlan:
         num_heads (int, optional): Attention heads of the teacher, which are
             kept whole; None means what a teacher of text tells, and else
             one for 64 channels. Defaults to None.
+        num_groups (int): Groups of B and C of a Mamba-2 student. Defaults to
+            1.
         teacher_grid (Tuple[int, int], optional): Rows and columns of the
             teacher's position embedding; None means the student's if the
             number of positions agrees, and else a square. Defaults to None.
@@ -183,6 +198,7 @@ class SubclonePlan:
     depth_map: Union[str, Sequence[int]] = 'proportional'
     rescale: bool = False
     num_heads: Optional[int] = None
+    num_groups: int = 1
     teacher_grid: Optional[Tuple[int, int]] = None
     all_rules: List[Rule] = field(init=False, repr=False)
 

@@ -124,6 +124,8 @@ class _Subcloner:
         out = self._paste(rule, row, value, tensor.detach().clone())
         if not has_cls:
             _restore_cls_slot(row, out, tensor, self.layout)
+        if rule.half and self._is_mamba2(row.tensor):
+            self._fill_scores(row, out)
         return out
 
     def _clone_scores(self, row: Row, tensor: Tensor) -> Optional[Tensor]:
@@ -155,6 +157,33 @@ class _Subcloner:
                 row.taken += own.numel()
         row.action = 'factorised'
         return out
+
+    def _fill_scores(self, row: Row, out: Tensor) -> None:
+        """Fill the rows of B and C in a Mamba-2's ``in_proj``, in place.
+
+        They stand behind those of the gate and of the inner stream, before
+        those of the step size; each row's block keeps its norm.
+        """
+        key = row.source.replace('.v.', '.k.')
+        query = row.source.replace('.v.', '.q.')
+        wanted = any(rule.kind == 'scores' for rule in self.plan.all_rules)
+        if not wanted or not {key, query} <= set(self.source):
+            return
+        inner, groups = self._inner_size(row.tensor), self.plan.num_groups
+        heads = len(self._beside(row.tensor, 'A_log'))
+        size = (len(out) - 2 * inner - heads) // 2
+        if size % groups:
+            raise ValueError(
+                f'WeightSubcloneHook.plan.num_groups={groups}, but the '
+                f'Mamba-2 has {size} rows of B: give its n_groups.')
+        *maps, kept = self._factors(query, key, out.shape[1], size // groups)
+        for first, way in zip((2 * inner, 2 * inner + size), maps):
+            for rows in out[first:first + size].chunk(groups):
+                own = rows[:len(way)]
+                own.copy_(way * (own.norm() / way.norm().clamp(1e-12)).item())
+                row.taken += own.numel()
+        row.note(f'B from K, C from Q: rank {size // groups} keeps '
+                 f'{100 * kept:.1f} % of the squared scores')
 
     def _score_maps(self, row: Row, query: str, size: int,
                     width: int) -> Tuple[Tensor, Tensor]:
@@ -274,12 +303,15 @@ class _Subcloner:
     def _paste(self, rule: Rule, row: Row, value: Tensor,
                out: Tensor) -> Tensor:
         """Cut a value to the room it has, and put it into ``out``."""
-        room = list(out.shape)
-        if rule.half and self._has_gate(row.tensor):
+        room, first = list(out.shape), 0
+        if rule.half and self._is_mamba2(row.tensor):
+            room[0] = first = self._inner_size(row.tensor)
+            row.note('inner stream only')
+        elif rule.half and self._has_gate(row.tensor):
             room[0] //= 2
             row.note('first half only')
         value = self._cut(rule, row, value, room)
-        out[tuple(slice(size) for size in value.shape)] = value
+        out[first:][tuple(slice(size) for size in value.shape)] = value
         row.taken = value.numel()
         if row.taken < math.prod(room):
             row.action = 'padded'
@@ -289,10 +321,24 @@ class _Subcloner:
 
     def _has_gate(self, name: str) -> bool:
         """Tell whether ``in_proj`` makes more than ``out_proj`` takes."""
-        parts = name.split('.')
-        out_proj = self.target.get('.'.join(parts[:-2]) + '.out_proj.weight')
-        return (out_proj is None or parts[-2] != 'in_proj'
-                or len(self.target[name]) != out_proj.shape[1])
+        inner = self._inner_size(name)
+        return inner is None or len(self.target[name]) != inner
+
+    def _beside(self, name: str, other: str) -> Optional[Tensor]:
+        """Return another tensor of the mixer whose ``in_proj`` this is."""
+        mixer, found, _ = name.rpartition('in_proj.')
+        return self.target.get(mixer + other) if found else None
+
+    def _inner_size(self, name: str) -> Optional[int]:
+        """Return the width of the inner stream that ``in_proj`` makes."""
+        out_proj = self._beside(name, 'out_proj.weight')
+        return None if out_proj is None else out_proj.shape[1]
+
+    def _is_mamba2(self, name: str) -> bool:
+        """Tell whether ``in_proj`` makes gate, inner stream, B, C and step
+        size, in this order."""
+        rates = self._beside(name, 'A_log')
+        return rates is not None and rates.dim() == 1
 
     def _cut(self, rule: Rule, row: Row, value: Tensor, room: list) -> Tensor:
         """Keep the important units of each axis that is too long."""

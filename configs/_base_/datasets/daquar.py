@@ -11,22 +11,24 @@ data_preprocessor = dict(
     to_rgb=True)
 
 train_pipeline = [
-    dict(type='transmamba_mm.LoadImage'),
-    dict(type='Resize', scale=(160, 160)),
+    dict(type='transmamba_mm.LoadImage', cache=True),
+    dict(type='Resize', scale=(80, 80)),
     dict(
         type='transmamba_mm.TokenizeConversation',
         tokenizer=tokenizer,
         template='short',
+        cache=True,
         max_length=128),
     dict(type='transmamba_mm.PackConversation'),
 ]
 test_pipeline = [
-    dict(type='transmamba_mm.LoadImage'),
-    dict(type='Resize', scale=(160, 160)),
+    dict(type='transmamba_mm.LoadImage', cache=True),
+    dict(type='Resize', scale=(80, 80)),
     dict(
         type='transmamba_mm.TokenizeConversation',
         tokenizer=tokenizer,
         template='short',
+        cache=True,
         for_answer=True,
         max_length=128),
     dict(type='transmamba_mm.PackConversation'),
@@ -39,7 +41,7 @@ train_dataset = dict(
     fraction=1.0,
     seed=0)
 train_dataloader = dict(
-    batch_size=64,
+    batch_size=128,
     num_workers=4,
     persistent_workers=True,
     drop_last=True,

@@ -2,11 +2,13 @@
 # tools/dataset_converters/exercises.py
 data_root = 'data/exercises/'
 
-# frames are read as RGB; mean and deviation are ImageNet's
+# Frames are read as RGB; mean and deviation are ImageNet's. The clips are read
+# once, and random windows of them are cut on the device
 data_preprocessor = dict(
     type='transmamba_mm.VideoTextDataPreprocessor',
     mean=[123.675, 116.28, 103.53],
-    std=[58.395, 57.12, 57.375])
+    std=[58.395, 57.12, 57.375],
+    crop_size=112)
 
 tokenize = dict(
     type='transmamba_mm.TokenizeText',
@@ -14,7 +16,7 @@ tokenize = dict(
     max_length=77)
 train_pipeline = [
     dict(type='transmamba_mm.LoadVideo', num_frames=8),
-    dict(type='transmamba_mm.CropClip', size=112, scale=(0.5, 1.0)), tokenize,
+    dict(type='transmamba_mm.CropClip', size=128), tokenize,
     dict(type='transmamba_mm.PackVideoText')
 ]
 test_pipeline = [
@@ -26,22 +28,24 @@ test_pipeline = [
 
 train_dataloader = dict(
     batch_size=64,
-    num_workers=4,
+    num_workers=0,
+    collate_fn=dict(type='transmamba_mm.keep_batch'),
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
-        type='transmamba_mm.VideoTextDataset',
+        type='transmamba_mm.CachedVideoTextDataset',
         data_root=data_root,
         ann_file='train.jsonl',
         captions='random',
         data_prefix=dict(video='clips'),
         pipeline=train_pipeline))
 val_dataloader = dict(
-    batch_size=64,
-    num_workers=4,
+    batch_size=160,
+    num_workers=0,
+    collate_fn=dict(type='transmamba_mm.keep_batch'),
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='transmamba_mm.VideoTextDataset',
+        type='transmamba_mm.CachedVideoTextDataset',
         data_root=data_root,
         ann_file='val.jsonl',
         data_prefix=dict(video='clips'),
@@ -49,11 +53,12 @@ val_dataloader = dict(
         pipeline=test_pipeline))
 val_evaluator = dict(type='transmamba_mm.TextVideoRetrievalMetric')
 test_dataloader = dict(
-    batch_size=64,
-    num_workers=4,
+    batch_size=160,
+    num_workers=0,
+    collate_fn=dict(type='transmamba_mm.keep_batch'),
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='transmamba_mm.VideoTextDataset',
+        type='transmamba_mm.CachedVideoTextDataset',
         data_root=data_root,
         ann_file='test.jsonl',
         data_prefix=dict(video='clips'),

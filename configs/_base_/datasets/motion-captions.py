@@ -2,7 +2,7 @@
 # tools/dataset_converters/motion_captions.py
 data_root = 'data/motion_captions/'
 
-# frames are read as RGB; mean and deviation are ImageNet's
+# Frames are read as RGB, all clips once; mean and deviation are ImageNet's
 data_preprocessor = dict(
     type='transmamba_mm.VideoTextDataPreprocessor',
     mean=[123.675, 116.28, 103.53],
@@ -11,13 +11,8 @@ data_preprocessor = dict(
 tokenize = dict(
     type='transmamba_mm.TokenizeText',
     tokenizer=dict(type='open_clip'),
-    max_length=32)
-train_pipeline = [
-    dict(type='transmamba_mm.LoadVideo', num_frames=8),
-    dict(type='transmamba_mm.ResizeClip', scale=(64, 64)), tokenize,
-    dict(type='transmamba_mm.PackVideoText')
-]
-test_pipeline = [
+    max_length=16)
+pipeline = [
     dict(type='transmamba_mm.LoadVideo', num_frames=8),
     dict(type='transmamba_mm.ResizeClip', scale=(64, 64)), tokenize,
     dict(type='transmamba_mm.PackVideoText')
@@ -25,36 +20,39 @@ test_pipeline = [
 
 train_dataloader = dict(
     batch_size=64,
-    num_workers=4,
+    num_workers=0,
+    collate_fn=dict(type='transmamba_mm.keep_batch'),
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
-        type='transmamba_mm.VideoTextDataset',
+        type='transmamba_mm.CachedVideoTextDataset',
         data_root=data_root,
         ann_file='train.jsonl',
         data_prefix=dict(video='clips'),
-        pipeline=train_pipeline))
+        pipeline=pipeline))
 val_dataloader = dict(
-    batch_size=64,
-    num_workers=4,
+    batch_size=160,
+    num_workers=0,
+    collate_fn=dict(type='transmamba_mm.keep_batch'),
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='transmamba_mm.VideoTextDataset',
+        type='transmamba_mm.CachedVideoTextDataset',
         data_root=data_root,
         ann_file='val.jsonl',
         data_prefix=dict(video='clips'),
         test_mode=True,
-        pipeline=test_pipeline))
+        pipeline=pipeline))
 val_evaluator = dict(type='transmamba_mm.TextVideoRetrievalMetric')
 test_dataloader = dict(
-    batch_size=64,
-    num_workers=4,
+    batch_size=160,
+    num_workers=0,
+    collate_fn=dict(type='transmamba_mm.keep_batch'),
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='transmamba_mm.VideoTextDataset',
+        type='transmamba_mm.CachedVideoTextDataset',
         data_root=data_root,
         ann_file='test.jsonl',
         data_prefix=dict(video='clips'),
         test_mode=True,
-        pipeline=test_pipeline))
+        pipeline=pipeline))
 test_evaluator = val_evaluator

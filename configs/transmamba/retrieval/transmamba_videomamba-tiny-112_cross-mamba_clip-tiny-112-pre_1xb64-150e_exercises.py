@@ -11,7 +11,7 @@ teacher = '{{$TEACHER:work_dirs/clip-tiny-112_1xb64-150e_exercises/open_clip}}'
 model = dict(
     type='transmamba_mm.DistillTextVideoRetrieval',
     text_tower=dict(pretrained=teacher),
-    head=dict(type='transmamba_mm.CrossMambaHead'),
+    head=dict(type='transmamba_mm.CrossMambaHead', num_candidates=64),
     distiller=dict(
         type='transmamba_mm.BidirectionalDistiller',
         teacher_dims=192,

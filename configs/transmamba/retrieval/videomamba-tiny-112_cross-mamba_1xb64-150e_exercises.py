@@ -5,7 +5,7 @@ _base_ = [
     '../../_base_/retrieval_runtime.py',
 ]
 
-model = dict(head=dict(type='transmamba_mm.CrossMambaHead'))
+model = dict(head=dict(type='transmamba_mm.CrossMambaHead', num_candidates=64))
 
 val_evaluator = dict(rerank_topk=16)
 test_evaluator = val_evaluator

@@ -12,6 +12,8 @@ from mmengine.runner import Runner
 from torch import nn
 
 from transmamba_mm.engine.hooks import NonFiniteGuardHook
+from transmamba_mm.utils.non_finite import tie_gradients_to_loss
+from transmamba_mm.utils.saved_batch import load_batch
 
 
 class Poison(nn.Module):
@@ -47,6 +49,8 @@ class PoisonedModel(BaseModel):
         losses = dict(loss=out.square().mean())
         if self.poison.mode == 'loss':
             losses['loss_extra'] = out.mean() * float('inf')
+        if self.poison.mode == 'detached':  # no gradient tells of it
+            losses['loss_extra'] = [out.detach().mean() * float('inf')]
         return losses
 
 
@@ -144,6 +148,7 @@ def equal(a, b):
     ('forward', "'poison' (Poison)"),
     ('backward', "'first.bias'"),
     ('loss', "['loss_extra']"),
+    ('detached', "['loss_extra']"),
     ('data', 'images themselves'),
 ])
 @pytest.mark.parametrize('clip', [False, True])
@@ -178,6 +183,36 @@ def test_a_clean_run_is_not_changed(tmp_path):
     finally:
         NonFiniteGuardHook._check_gradients = handle
     assert equal(with_guard.states[-1], without.states[-1])
+
+
+def test_finite_losses_change_no_gradient():
+    torch.manual_seed(0)
+    model = PoisonedModel()
+    batch = [torch.randn(4) for _ in range(3)]
+    grads = []
+    for hooked in (False, True):
+        if hooked:
+            model.register_forward_hook(tie_gradients_to_loss)
+        torch.manual_seed(1)
+        losses = model(batch, mode='loss')
+        losses['loss'].backward()
+        grads.append([p.grad.clone() for p in model.parameters()])
+        model.zero_grad()
+    assert equal(dict(enumerate(grads[0])), dict(enumerate(grads[1])))
+
+
+def test_layers_are_not_watched_in_ordinary_steps(tmp_path):
+    counts = []
+
+    class Count(Hook):
+
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            counts.append(
+                [len(m._forward_hooks) for m in runner.model.modules()])
+
+    runner = train(tmp_path, {2: 'forward'}, custom_hooks=[Count()])[0]
+    others = [0] * (len(list(runner.model.modules())) - 1)
+    assert counts == [[1, *others]] * 6  # the one on the loss
 
 
 def test_looking_for_the_layer_leaves_no_trace(tmp_path):
@@ -271,7 +306,7 @@ def test_loss_scaler_skips_are_its_own_business(tmp_path, cpu_scaler):
     assert not [line for line in log if 'not finite' in line]
 
 
-@pytest.mark.parametrize('mode', ['forward', 'backward'])
+@pytest.mark.parametrize('mode', ['forward', 'backward', 'detached'])
 @pytest.mark.parametrize('fused', [False, True])
 def test_failures_under_a_loss_scaler_are_reported(tmp_path, cpu_scaler, mode,
                                                    fused):
@@ -287,6 +322,8 @@ def test_failures_under_a_loss_scaler_are_reported(tmp_path, cpu_scaler, mode,
     for name in ('last.weight', 'norm.running_mean'):
         assert equal(states[2]['model'][name], states[4]['model'][name])
     assert [line for line in log if 'not finite' in line]
+    saved = load_batch(str(next((tmp_path / 'non_finite').iterdir())))
+    assert saved['autocast'] == 'bfloat16'
     assert all(
         torch.isfinite(value).all() for value in states[-1]['model'].values())
 
@@ -294,6 +331,8 @@ def test_failures_under_a_loss_scaler_are_reported(tmp_path, cpu_scaler, mode,
 @pytest.mark.parametrize('kwargs', [
     dict(action='ignore'),
     dict(max_consecutive=0),
+    dict(max_files=-1),
+    dict(max_megabytes=0),
 ])
 def test_refuses_bad_arguments(kwargs):
     with pytest.raises(ValueError, match='custom_hooks'):

@@ -28,8 +28,8 @@ class ToyHead(torch.nn.Linear):
     """Likes pairs whose video is bright."""
     reranks = True
 
-    def score(self, visual, tokens, mask, texts):
-        assert not torch.is_grad_enabled() and mask.dtype == torch.bool
+    def score(self, visual, states, texts):
+        assert not torch.is_grad_enabled() and states.shape[1:] == (2, 1)
         return visual.mean((1, 2))
 
 
@@ -52,8 +52,7 @@ class ToyRetrieval(BaseModel):
             word = sample.text['input_ids'][1].float()
             sample.set_field(torch.stack([word, 50 - word]), 'text_feat')
             sample.set_field(feature[:, None], 'video_tokens')
-            sample.set_field(feature[:, None], 'text_tokens')
-            sample.set_field(feature > -1, 'text_mask')
+            sample.set_field(feature[:, None], 'text_state')
         return data_samples
 
 

@@ -97,8 +97,7 @@ def all_pairs(model, samples):
         rows.append(
             model.head.score(
                 torch.stack([o.video_tokens for o in samples]),
-                s.text_tokens.expand(n, -1, -1), s.text_mask.expand(n, -1),
-                s.text_feat.expand(n, -1)))
+                s.text_state.expand(n, -1, -1, -1), s.text_feat.expand(n, -1)))
     return torch.stack(rows).detach()
 
 
@@ -170,8 +169,9 @@ def test_temperature_is_clamped():
 def test_alike_samples_are_no_negatives():
     """A caption or a video that comes twice does not count against itself."""
     model = build()
-    data = model.data_preprocessor(batch([0, 1, 2]), True)
+    data = batch([0, 1, 2])
     data['data_samples'][2].set_field('colour 0 course 0', 'caption')
+    data = model.data_preprocessor(data, True)
     video, text = model(**data, mode='tensor')
     similarity = video @ text.t() / 0.07
     similarity[0, 2] = similarity[2, 0] = -torch.inf

@@ -1,6 +1,8 @@
 """Towers of open_clip and Transformers inside a retrieval model."""
 import json
+import math
 import sys
+from unittest import mock
 
 import open_clip
 import pytest
@@ -13,6 +15,7 @@ from tests.command import ROOT
 from tests.test_models.test_teachers import hf_models
 from transmamba_mm.models import (HFTextTower, OpenCLIPTextTower,
                                   OpenCLIPVideoTower)
+from transmamba_mm.models.multimodal.open_clip_export import describe
 from .test_distill_text_video_retrieval import folder  # noqa: F401
 from .toy_videos import CLIP, TEXT, batch, retrieval_cfg
 
@@ -142,10 +145,12 @@ def test_clip4clip_becomes_a_folder_of_open_clip(tmp_path):
     model.init_weights()
     config, weights = tmp_path / 'config.py', tmp_path / 'weights.pth'
     Config(dict(model=cfg)).dump(config)
-    torch.save(dict(state_dict=model.state_dict()), weights)
     out = tmp_path / 'clip'
-    scale = export_open_clip.export(str(config), str(weights), str(out))
-    assert scale == pytest.approx(1 / 0.07)
+    with torch.no_grad():
+        model.head.logit_scale.fill_(3.)
+    torch.save(dict(state_dict=model.state_dict()), weights)
+    with mock.patch('sys.argv', ['x', str(config), str(weights), str(out)]):
+        export_open_clip.main()
     told = json.loads((out / 'open_clip_config.json').read_text())
     assert told['preprocess_cfg']['mean'] == pytest.approx([120 / 255] * 3)
     own = open_clip.create_model(f'local-dir:{out}').eval()
@@ -160,8 +165,9 @@ def test_clip4clip_becomes_a_folder_of_open_clip(tmp_path):
     teacher = MODELS.build(
         dict(type='transmamba_mm.CLIP4ClipTeacher', model_name=str(out)))
     assert teacher.embed_dims == 48 == CLIP['vision_cfg']['width']
+    assert teacher.scale == pytest.approx(math.exp(3))
     with pytest.raises(ValueError, match='backbone is VideoMamba'):
-        export_open_clip.describe(MODELS.build(retrieval_cfg()))
+        describe(MODELS.build(retrieval_cfg()))
 
 
 def test_projection_cannot_be_left_out_of_other_widths():

@@ -5,9 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from transmamba_mm.models.multimodal.image_text import (IGNORE_INDEX,
-                                                        first_prompts,
-                                                        read_texts)
+from transmamba_mm.models.multimodal.image_text import IGNORE_INDEX, read_texts
 from .toy_llava import (ANSWERS, build, collate, image_places, make_batch,
                         make_sample, make_tokenizer)
 
@@ -47,9 +45,12 @@ def test_visual_tokens_stand_where_the_image_token_was(tokenizer):
     merged = model.embed(**batch)
     visual = model.projector(model.vision_tower(inputs['images']))
     table = model.language_model.get_input_embeddings()
-    for i, (ids, labels) in enumerate(zip(*read_texts(inputs))):
+    for i, mask in enumerate(inputs['attention_mask']):
+        ids, labels = (inputs[k][i][mask] for k in ('input_ids', 'labels'))
         (place, ) = image_places(ids)
         length = len(ids) + PATCHES - 1
+        is_visual = merged.is_visual[i].nonzero().flatten().tolist()
+        assert is_visual == list(range(place, place + PATCHES))
         row, target = merged.embeddings[i], merged.labels[i]
         assert torch.equal(row[:place], table(ids[:place]))
         assert torch.equal(row[place:place + PATCHES], visual[i])
@@ -146,15 +147,15 @@ def test_fusion_reads_the_question_and_not_the_answer(tokenizer):
     before = model.embed(**plain).embeddings
     for parameter in model.fusion.parameters():  # its gate starts shut
         torch.nn.init.normal_(parameter, std=0.5)
-    ids, labels = read_texts(plain['inputs'])
-    (place, ) = image_places(ids[0])
+    texts = read_texts(plain['inputs'])
+    (place, ) = image_places(texts.ids[0])
 
     def visual(batch):
         return model.embed(**batch).embeddings[0, place:place + PATCHES]
 
     seen = visual(plain)
     assert not torch.allclose(seen, before[0, place:place + PATCHES])
-    prompt = len(first_prompts(ids, labels)[0])
+    prompt = int(texts.prompts[0])
     other = copy.deepcopy(plain)
     other['inputs']['input_ids'][0, prompt] += 1
     torch.testing.assert_close(visual(other), seen)

@@ -208,8 +208,10 @@ def test_towers_are_named(tmp_path):
     save('clip vision', tmp_path / 'clip')
     with pytest.raises(ValueError, match="'text', 'vision'"):
         HFTeacher(str(tmp_path / 'llava'))
-    with pytest.raises(ValueError, match='leave `tower` out'):
-        HFTeacher(str(tmp_path / 'vit'), tower='vision')
+    with pytest.raises(ValueError, match="'vision'; leave `tower` out"):
+        HFTeacher(str(tmp_path / 'vit'), tower='text')
+    plain = HFTeacher(str(tmp_path / 'vit'), tower='visual')
+    assert not plain.takes_text, 'its only tower may be named'
     with pytest.raises(ValueError, match="'vision', 'text'"):
         HFTeacher(str(tmp_path / 'clip'), tower='projector')
     assert not HFTeacher(str(tmp_path / 'clip')).takes_text

@@ -1,33 +1,19 @@
 """A probe: a training that is shorter than the config's."""
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import Optional, Sequence
 
 from mmengine.config import Config
 
-from transmamba_mm.utils.atomic_io import atomic_write
+from transmamba_mm.utils.derived_config import shorten_schedulers
 
 TRAIN = Path(__file__).resolve().parents[2] / 'train.py'
 
 
 class ProbeError(Exception):
     """A probe that gave no value; the message says why."""
-
-
-def write_config(path: Path, base: Path, changes: dict) -> None:
-    """Write a config as its difference from another one.
-
-    Args:
-        path (Path): The file; it appears whole.
-        base (Path): The other config.
-        changes (dict): Overrides.
-    """
-    name = os.path.relpath(base.resolve(), path.resolve().parent)
-    text = f'_base_ = {name!r}\n\n{Config(changes).pretty_text}'
-    atomic_write(path, text.encode())
 
 
 def shorten(cfg: Config, epochs: int, hooks: Sequence[dict]) -> dict:
@@ -51,8 +37,6 @@ def shorten(cfg: Config, epochs: int, hooks: Sequence[dict]) -> dict:
                          'train_cfg.max_epochs is not set.')
     share = epochs / whole
     schedulers = cfg.get('param_scheduler') or []
-    if isinstance(schedulers, dict):
-        schedulers = [schedulers]
     changes = dict(
         train_cfg=dict(max_epochs=epochs, val_begin=1, val_interval=epochs),
         param_scheduler=shorten_schedulers(schedulers, share) or None)
@@ -68,35 +52,6 @@ def shorten(cfg: Config, epochs: int, hooks: Sequence[dict]) -> dict:
             if hook.get(key):
                 hook[key] *= share
     return changes
-
-
-def shorten_schedulers(schedulers: Sequence, share: float) -> List[dict]:
-    """Squeeze schedulers; what becomes shorter than an epoch is left out.
-
-    Args:
-        schedulers (Sequence): Configs of parameter schedulers.
-        share (float): New length over the old one.
-
-    Returns:
-        List[dict]: Configs.
-    """
-    out = []
-    for scheduler in schedulers:
-        scheduler = dict(scheduler)
-        if scheduler.get('by_epoch', True):
-            begin = scheduler.get('begin', 0)
-            end = scheduler.get('end')
-            for key in ('begin', 'end', 'T_max', 'step_size'):
-                if scheduler.get(key) is not None:
-                    scheduler[key] = round(scheduler[key] * share)
-            if 'milestones' in scheduler:
-                scheduler['milestones'] = [
-                    round(m * share) for m in scheduler['milestones']
-                ]
-            if end is not None and round(begin * share) == round(end * share):
-                continue
-        out.append(scheduler)
-    return out
 
 
 def run_probe(config: Path,

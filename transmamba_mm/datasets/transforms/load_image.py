@@ -1,6 +1,7 @@
 import logging
-from typing import Any, Optional, Set
+from typing import Any, Dict, Optional, Set
 
+import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmengine.logging import print_log
 
@@ -22,6 +23,9 @@ class LoadImage(LoadImageFromFile):
             - 'skip': log the file once and train on another image, drawn at
               random, in its place. Not for evaluation, which would give
               figures for another set of images: MMEngine stops there.
+        cache (bool): Keep the decoded images in memory, in each worker, for
+            small images or data sets with many samples an image. Defaults to
+            False.
         **kwargs: Other arguments of ``LoadImageFromFile``.
 
     Raises:
@@ -31,13 +35,18 @@ class LoadImage(LoadImageFromFile):
 
     ON_BROKEN = ('error', 'skip')
 
-    def __init__(self, on_broken: str = 'error', **kwargs: Any) -> None:
+    def __init__(self,
+                 on_broken: str = 'error',
+                 cache: bool = False,
+                 **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if on_broken not in self.ON_BROKEN:
             raise ValueError(
                 f'LoadImage: on_broken must be one of {self.ON_BROKEN}, got '
                 f'{on_broken!r}; change it in the `pipeline` of the dataset')
         self.on_broken = on_broken
+        self.cache = cache
+        self._images: Dict[str, np.ndarray] = {}
         self._reported: Set[str] = set()
 
     def transform(self, results: dict) -> Optional[dict]:
@@ -54,6 +63,24 @@ class LoadImage(LoadImageFromFile):
         """
         if 'img' in results and 'img_path' not in results:
             return results
+        if self.cache:
+            return self._recall(results)
+        return self._load(results)
+
+    def _recall(self, results: dict) -> Optional[dict]:
+        """Load an image once."""
+        path = results['img_path']
+        if path not in self._images:
+            loaded = self._load(results)
+            if loaded is None:
+                return None
+            self._images[path] = loaded['img']
+            self._images[path].setflags(write=False)
+        image = self._images[path]
+        shape = image.shape[:2]
+        return dict(results, img=image, img_shape=shape, ori_shape=shape)
+
+    def _load(self, results: dict) -> Optional[dict]:
         try:
             return super().transform(results)
         # Each decoding back end has exceptions of its own.
@@ -77,4 +104,5 @@ class LoadImage(LoadImageFromFile):
         return None
 
     def __repr__(self) -> str:
-        return f'{super().__repr__()[:-1]}, on_broken={self.on_broken!r})'
+        return (f'{super().__repr__()[:-1]}, on_broken={self.on_broken!r}, '
+                f'cache={self.cache})')

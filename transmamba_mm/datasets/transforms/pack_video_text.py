@@ -29,14 +29,27 @@ class PackVideoText(BaseTransform):
             dict: ``inputs`` and ``data_samples``.
         """
         clip = np.ascontiguousarray(results['frames'].transpose(3, 0, 1, 2))
+        return dict(
+            inputs=torch.from_numpy(clip), data_samples=self.sample(results))
+
+    @classmethod
+    def sample(cls, results: dict) -> DataSample:
+        """Make the data sample alone.
+
+        Args:
+            results (dict): What is known of the clip.
+
+        Returns:
+            DataSample: The sample.
+        """
         sample = DataSample()
-        for name in self.FIELDS:
+        for name in cls.FIELDS:
             if name in results:
                 sample.set_field(results[name], name)
         sample.set_metainfo(
             {name: results[name]
-             for name in self.META if name in results})
-        return dict(inputs=torch.from_numpy(clip), data_samples=sample)
+             for name in cls.META if name in results})
+        return sample
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}()'

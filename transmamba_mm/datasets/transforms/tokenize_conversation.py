@@ -1,5 +1,5 @@
 import logging
-from typing import Any, List, Optional, Set
+from typing import Any, Dict, List, Optional, Set
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -42,6 +42,9 @@ class TokenizeConversation(BaseTransform):
               counts these, and each is logged by name.
             - 'error': stop. So does a question of a test with 'cut' and
               'skip' too, which cannot be cut.
+        cache (bool): Keep the tokens of each distinct text in memory, in
+            each worker, for data sets that repeat their questions. Defaults
+            to False.
 
     Raises:
         ValueError: An argument is not allowed, or a text is too long.
@@ -53,7 +56,8 @@ class TokenizeConversation(BaseTransform):
                  question_suffix: str = '',
                  for_answer: bool = False,
                  max_length: int = 2048,
-                 on_long: str = 'cut') -> None:
+                 on_long: str = 'cut',
+                 cache: bool = False) -> None:
         if on_long not in ON_LONG:
             raise ValueError(f'TokenizeConversation: on_long must be one of '
                              f'{ON_LONG}, got {on_long!r}')
@@ -67,7 +71,9 @@ class TokenizeConversation(BaseTransform):
         self.for_answer = for_answer
         self.max_length = max_length
         self.on_long = on_long
+        self.cache = cache
         self.num_skipped = 0
+        self._known: Dict[tuple, MaskedTokens] = {}
         self._reported: Set[str] = set()
 
     def transform(self, results: dict) -> Optional[dict]:
@@ -87,7 +93,7 @@ class TokenizeConversation(BaseTransform):
         if self.for_answer and len(turns) % 2 == 0:
             results.setdefault('gt_answer', turns[-1][1])
             turns = turns[:-1]
-        tokens = tokenize_conversation(turns, self.template, self.tokenizer)
+        tokens = self._tokenize(turns)
         if len(tokens.input_ids) > self.max_length:
             tokens = self._shorten(tokens, results)
             if tokens is None:
@@ -99,6 +105,16 @@ class TokenizeConversation(BaseTransform):
         if not self.for_answer:
             results['labels'] = np.array(tokens.labels, np.int64)
         return results
+
+    def _tokenize(self, turns: List[tuple]) -> MaskedTokens:
+        key = tuple(map(tuple, turns))
+        tokens = self._known.get(key)
+        if tokens is None:
+            tokens = tokenize_conversation(turns, self.template,
+                                           self.tokenizer)
+            if self.cache:
+                self._known[key] = tokens
+        return tokens
 
     def _turns(self, results: dict) -> List[tuple]:
         if 'conversations' in results:
@@ -142,7 +158,8 @@ class TokenizeConversation(BaseTransform):
                 f'template={self.template.name!r}, '
                 f'question_suffix={self.question_suffix!r}, '
                 f'for_answer={self.for_answer}, '
-                f'max_length={self.max_length}, on_long={self.on_long!r})')
+                f'max_length={self.max_length}, on_long={self.on_long!r}, '
+                f'cache={self.cache})')
 
 
 def best_answer(results: dict) -> str:

@@ -167,7 +167,8 @@ class BidirectionalDistillHook(Hook):
                 'more layers before.',
                 logger='current',
                 level=logging.WARNING)
-        save_cka(matrix, distiller.layer_map, runner.work_dir)
+        save_cka(matrix, distiller.layer_map, runner.work_dir,
+                 runner.visualizer)
 
     def before_train_iter(self,
                           runner: Runner,

@@ -1,20 +1,25 @@
 import logging
 import math
+import os.path as osp
+import shlex
 from typing import Any, Dict, List, Optional, Tuple
 
 import torch
-from mmengine.dist import all_gather_object
+from mmengine.dist import all_gather_object, get_rank
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor
 from torch.optim import Optimizer
 
 from transmamba_mm.registry import HOOKS
-from transmamba_mm.utils.non_finite import explain_non_finite
+from transmamba_mm.utils.non_finite import (explain_non_finite,
+                                            tie_gradients_to_loss)
 from transmamba_mm.utils.random_state import get_random_state, set_random_state
+from transmamba_mm.utils.replay import describe_state
 from transmamba_mm.utils.runner import unwrap
+from transmamba_mm.utils.saved_batch import save_batch
 from ..graphed_train_step import SKIPPED
 
 
@@ -25,8 +30,14 @@ class NonFiniteGuardHook(Hook):
     Right before each optimizer step the gradients are checked, at the cost of
     one synchronisation. If one is not finite, all are dropped: weights,
     optimizer moments and buffers (BatchNorm statistics) stay as they were
-    before the iteration. The batch is then run once more to name the layer
-    where the trouble began.
+    before the iteration. A loss that is not finite makes its gradients so,
+    and thus is noticed too.
+
+    The batch is then run once more, and only then are the layers watched:
+    the first one with NaN or infinity is named, with the scan direction and
+    the ranges of its input and output. Batch, weights and random states are
+    saved in ``non_finite`` in the work dir, for
+    ``tools/analysis_tools/replay_batch.py``.
 
     Gradients are checked after their reduction over the processes, so that
     all processes agree. Under float16 the loss scaler leaves out the steps
@@ -41,9 +52,14 @@ class NonFiniteGuardHook(Hook):
             - 'stop': end the training with the same report.
         max_consecutive (int): Skipped steps in a row that end the training.
             Defaults to 20.
+        max_files (int): Batches that one training saves; 0 saves none.
+            Defaults to 2.
+        max_megabytes (float): Most of one file. A larger batch is cut to its
+            first samples; the weights are left out if they do not fit.
+            Defaults to 256.
 
     Raises:
-        ValueError: ``action`` is unknown, or ``max_consecutive`` is below 1.
+        ValueError: ``action`` is unknown, or a number is out of range.
         FloatingPointError: During training, see above.
 
     Examples:
@@ -57,7 +73,9 @@ class NonFiniteGuardHook(Hook):
 
     def __init__(self,
                  action: str = 'skip',
-                 max_consecutive: int = 20) -> None:
+                 max_consecutive: int = 20,
+                 max_files: int = 2,
+                 max_megabytes: float = 256.) -> None:
         if action not in self.ACTIONS:
             raise ValueError(
                 f'NonFiniteGuardHook: action must be one of {self.ACTIONS}, '
@@ -66,14 +84,22 @@ class NonFiniteGuardHook(Hook):
             raise ValueError(
                 'NonFiniteGuardHook: max_consecutive must be at least 1, got '
                 f'{max_consecutive}; change it in `custom_hooks`')
+        if max_files < 0 or max_megabytes <= 0:
+            raise ValueError(
+                'NonFiniteGuardHook: max_files must not be negative and '
+                f'max_megabytes must be positive, got {max_files} and '
+                f'{max_megabytes}; change them in `custom_hooks`')
         self.action = action
         self.max_consecutive = max_consecutive
+        self.max_files = max_files
+        self.max_megabytes = max_megabytes
         self.num_skipped = 0
+        self._num_files = 0
         self._in_a_row = 0
         self._begin_cycle()
 
     def before_train(self, runner: Runner) -> None:
-        """Watch the optimizers and note the buffers to protect.
+        """Watch losses and optimizers, and note the buffers to protect.
 
         Args:
             runner (Runner): The runner of the training process.
@@ -82,11 +108,14 @@ class NonFiniteGuardHook(Hook):
             wrapper.optimizer.register_step_pre_hook(self._check_gradients)
             for wrapper in _wrappers(runner)
         ]
-        self._buffers = list(unwrap(runner.model).buffers())
+        model = unwrap(runner.model)
+        self._handles.append(
+            model.register_forward_hook(tie_gradients_to_loss))
+        self._buffers = list(model.buffers())
         self._saved_buffers = [buffer.clone() for buffer in self._buffers]
 
     def after_train(self, runner: Runner) -> None:
-        """Let go of the optimizers.
+        """Let go of model and optimizers.
 
         Args:
             runner (Runner): The runner of the training process.
@@ -225,9 +254,52 @@ class NonFiniteGuardHook(Hook):
         finally:
             set_random_state(state)
             self._restore_buffers()
-        reasons = filter(None, all_gather_object(reason))
-        return next(reasons,
-                    'Running the batch again gave finite values only.')
+        reasons = all_gather_object(reason)
+        rank = next((i for i, text in enumerate(reasons) if text), 0)
+        text = reasons[rank] or ('Running the batch again gave finite values '
+                                 'only.')
+        return text + self._save(runner, rank, text)
+
+    def _save(self, runner: Runner, rank: int, reason: str) -> str:
+        """Save the batch of one process; return what to tell about it."""
+        if self._num_files >= self.max_files:
+            return ''
+        self._num_files += 1
+        path = osp.join(runner.work_dir, 'non_finite',
+                        f'iter_{runner.iter + 1}.pth')
+        text = None
+        if get_rank() == rank:
+            try:
+                text = self._write(runner, path, reason)
+            except (OSError, ValueError) as error:
+                text = f' The batch could not be saved: {error}.'
+        return all_gather_object(text)[rank]
+
+    def _write(self, runner: Runner, path: str, reason: str) -> str:
+        """Write the file, and say how to use it."""
+        _, data_batch, random_state = self._suspect
+        model, wrapper = unwrap(runner.model), _wrappers(runner)[0]
+        autocast = None
+        if isinstance(wrapper, AmpOptimWrapper):
+            dtype = wrapper.cast_dtype
+            autocast = 'default' if dtype is None else str(dtype).split('.')[1]
+        saved = save_batch(
+            path,
+            data_batch,
+            self.max_megabytes * 1e6,
+            iteration=runner.iter + 1,
+            reason=reason,
+            random_state=random_state,
+            autocast=autocast,
+            distiller=describe_state(model),
+            state_dict=model.state_dict())
+        config = osp.join(runner.work_dir,
+                          osp.basename(runner.cfg.filename or 'CONFIG.py'))
+        text = f' {saved["kept"]} of {saved["total"]} samples are saved'
+        text += ' with the weights' if saved['weights'] else ''
+        return (f'{text}; run them again by: python tools/analysis_tools/'
+                f'replay_batch.py {shlex.quote(config)} {shlex.quote(path)}'
+                f'{"" if saved["weights"] else " --checkpoint CHECKPOINT"}.')
 
 
 def _wrappers(runner: Runner) -> List[OptimWrapper]:

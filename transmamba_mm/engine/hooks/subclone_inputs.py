@@ -1,8 +1,9 @@
 """What weight subcloning starts from: files, and a teacher to run."""
 from typing import Dict, Optional
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from transmamba_mm.models.multimodal.vocabulary import stored_vocabulary
 from transmamba_mm.models.teachers import FrozenTeacher
 from transmamba_mm.subclone import (TeacherState, num_layers, read_mamba,
                                     read_teacher)
@@ -84,6 +85,37 @@ def check_scoring_teacher(teacher: FrozenTeacher,
             f'width {width}, but the teacher that is run to score its units '
             f'has {teacher.depth} of width {teacher.embed_dims}: give both '
             'the same weights, in `checkpoint` and in `teacher` of the hook.')
+
+
+def check_words(path: str, source: TeacherState, model: nn.Module,
+                language_model: nn.Module) -> None:
+    """Check that teacher and student number the same words alike.
+
+    Args:
+        path (str): The teacher's file or folder.
+        source (TeacherState): Its language model.
+        model (nn.Module): The student; its ``vocabulary`` tells its
+            tokenizer.
+        language_model (nn.Module): Its language model.
+
+    Raises:
+        ValueError: If the numbers of words or the tokenizers differ.
+    """
+    where = '`checkpoint` of WeightSubcloneHook in custom_hooks'
+    own = language_model.get_input_embeddings().num_embeddings
+    theirs = source.shape('token_embed.weight')[0]
+    if own != theirs:
+        raise ValueError(
+            f"The teacher '{path}' has {theirs} words and the student {own}: "
+            'set vocab_size of model.language_model.config and '
+            f"model.tokenizer to the teacher's, or change {where}.")
+    mark = getattr(model, 'vocabulary', None)
+    told = stored_vocabulary(path)
+    if mark is not None and told is not None and int(mark) != int(told):
+        raise ValueError(
+            f"The teacher '{path}' was trained with another tokenizer than "
+            "the student's, so that its words are other ones: set "
+            f"model.tokenizer to the teacher's, or change {where}.")
 
 
 def read_teacher_file(path: str,

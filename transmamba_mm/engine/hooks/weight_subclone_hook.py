@@ -1,7 +1,7 @@
 import os.path as osp
+from dataclasses import replace
 from typing import Dict, Optional, Sequence, Tuple, Union
 
-import torch
 from mmengine.dist import broadcast, is_main_process
 from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import print_log
@@ -15,12 +15,17 @@ from transmamba_mm.registry import HOOKS
 from transmamba_mm.subclone import (SubclonePlan, SubcloneReport, TeacherState,
                                     activation_scores, add_ssm_rows, clone_ssm,
                                     compare_with_student, subclone_state_dict)
+from transmamba_mm.subclone.report import Row
 from transmamba_mm.utils.atomic_io import atomic_write
 from transmamba_mm.utils.runner import is_fresh_start, unwrap
 from transmamba_mm.utils.training_batches import training_batches
+from transmamba_mm.utils.weight_files import open_weights
 from .subclone_inputs import (check_importance, check_scoring_teacher,
-                              find_teacher_config, read_mamba_file,
-                              read_teacher_file)
+                              check_words, find_teacher_config,
+                              read_mamba_file, read_teacher_file)
+from .subclone_target import (copied_tensors, find_backbone, is_language,
+                              position_layout, student_tensors,
+                              whole_parameters, write_tensors)
 
 
 @HOOKS.register_module()
@@ -40,8 +45,8 @@ class WeightSubcloneHook(Hook):
             a dict of :class:`~transmamba_mm.subclone.SubclonePlan`'s
             arguments, or a list of rules alone. 'qkv_to_ssm' is a further
             preset. Defaults to 'safe'.
-        prefix (str): Prefix of the student's backbone. Defaults to
-            'backbone.'.
+        prefix (str): Prefix of the student's backbone, or of its language
+            model, such as 'language_model.'. Defaults to 'backbone.'.
         pretrained_checkpoint (str, optional): The teacher before it was fine-
             tuned, for the importance 'change'. Defaults to None.
         rescale (bool): See ``SubclonePlan``. Defaults to False.
@@ -50,7 +55,11 @@ class WeightSubcloneHook(Hook):
         depth_map (str | Sequence[int]): See ``SubclonePlan``. Defaults to
             'proportional'.
         tower (str, optional): 'vision', 'text' or 'projector', if the file
-            holds several; None takes the first of these. Defaults to None.
+            holds several; None takes 'text' for a language model and the
+            first of these for others. Defaults to None.
+        copy (str | Sequence[str]): Parts that the student has exactly as the
+            teacher does, such as ``('vision_tower', 'projector')``, which
+            are copied whole (our choice). Defaults to none.
         importance (str, optional): Which units of a wide teacher are kept:
 
             - 'change': those that fine-tuning changed least (the paper's),
@@ -87,20 +96,22 @@ class WeightSubcloneHook(Hook):
 
     priority = 'HIGH'
 
-    def __init__(self,
-                 checkpoint: str,
-                 plan: Union[str, dict, Sequence[dict]] = 'safe',
-                 prefix: str = 'backbone.',
-                 pretrained_checkpoint: Optional[str] = None,
-                 rescale: bool = False,
-                 first_n: Union[int, str, None] = None,
-                 depth_map: Union[str, Sequence[int]] = 'proportional',
-                 tower: Optional[str] = None,
-                 importance: Optional[str] = None,
-                 teacher: Optional[dict] = None,
-                 importance_batches: int = 4,
-                 ssm_checkpoint: Optional[str] = None,
-                 ssm_directions: str = 'all') -> None:
+    def __init__(
+        self,
+        checkpoint: str,
+        plan: Union[str, dict, Sequence[dict]] = 'safe',
+        prefix: str = 'backbone.',
+        pretrained_checkpoint: Optional[str] = None,
+        rescale: bool = False,
+        first_n: Union[int, str, None] = None,
+        depth_map: Union[str, Sequence[int]] = 'proportional',
+        tower: Optional[str] = None,
+        importance: Optional[str] = None,
+        teacher: Optional[dict] = None,
+        importance_batches: int = 4,
+        ssm_checkpoint: Optional[str] = None,
+        ssm_directions: str = 'all',
+        copy: Union[str, Sequence[str]] = ()) -> None:
         self.checkpoint = checkpoint
         self.pretrained_checkpoint = pretrained_checkpoint
         self.tower = tower
@@ -112,6 +123,7 @@ class WeightSubcloneHook(Hook):
         self.importance_batches = importance_batches
         self.ssm_checkpoint = ssm_checkpoint
         self.ssm_directions = ssm_directions
+        self.copy = (copy, ) if isinstance(copy, str) else tuple(copy)
 
     def before_train(self, runner: Runner) -> None:
         """Clone, unless weights were loaded.
@@ -121,16 +133,20 @@ class WeightSubcloneHook(Hook):
         """
         model = unwrap(runner.model)
         backbone = find_backbone(model, self.prefix)
-        if not is_fresh_start(runner) or any(
-                is_pretrained(m.init_cfg) for m in (model, backbone)):
+        loaded = [
+            is_pretrained(getattr(m, 'init_cfg', None))
+            for m in (model, backbone)
+        ]
+        if any(loaded) or not is_fresh_start(runner):
             print_log(
                 'Weight subcloning: skipped, weights were loaded.',
                 logger='current')
             return
-        new, report = self.clone(model, runner.cfg, runner.seed or 0)
-        for value in new.values():
-            broadcast(value)
-        write_tensors(model, new, self.prefix)
+        with whole_parameters(runner.model):
+            new, report = self.clone(model, runner.cfg, runner.seed or 0)
+            for value in new.values():
+                broadcast(value)
+            write_tensors(model, new, self.prefix)
         for hook in runner.hooks:
             if isinstance(hook, EMAHook):
                 write_tensors(hook.ema_model.module, new, self.prefix)
@@ -154,12 +170,19 @@ class WeightSubcloneHook(Hook):
             :func:`student_tensors`, and what happened to each tensor.
         """
         backbone = find_backbone(model, self.prefix)
-        source = read_teacher_file(self.checkpoint, 'checkpoint', self.tower)
+        plan, tower = self.plan, self.tower
+        if is_language(backbone):
+            tower = tower or 'text'
+            plan = replace(
+                plan, num_groups=getattr(backbone.config, 'n_groups', 1))
+        source = read_teacher_file(self.checkpoint, 'checkpoint', tower)
+        if is_language(backbone):
+            check_words(self.checkpoint, source, model, backbone)
         compare_with_student(source, model)
         pretrained = None
         if self.importance == 'change':
             pretrained = read_teacher_file(self.pretrained_checkpoint,
-                                           'pretrained_checkpoint', self.tower)
+                                           'pretrained_checkpoint', tower)
         activations = None
         if self.importance == 'activation':
             activations = self._score(model, cfg or {}, source, seed)
@@ -171,14 +194,25 @@ class WeightSubcloneHook(Hook):
         if self.ssm_checkpoint is not None:
             mamba = read_mamba_file(self.ssm_checkpoint)
             given, rows = clone_ssm(mamba, target, self.ssm_directions)
-        new, report = subclone_state_dict(
-            source, {
-                **target,
-                **given
-            }, self.plan, backbone.token_layout(backbone.img_size), pretrained,
-            activations)
+        new, report = subclone_state_dict(source, {
+            **target,
+            **given
+        }, plan, position_layout(backbone), pretrained, activations)
         add_ssm_rows(report, rows, given, new)
-        return {**given, **new}, report
+        parts = self._copy_parts(model)
+        report.rows += [
+            Row(name, name, 'copied', value.numel(), value.numel())
+            for name, value in parts.items()
+        ]
+        return {**given, **new, **parts}, report
+
+    def _copy_parts(self, model: nn.Module) -> Dict[str, Tensor]:
+        """Read the parts that student and teacher share."""
+        if not self.copy:
+            return {}
+        return copied_tensors(
+            model, self.copy, open_weights(self.checkpoint),
+            f"'{self.checkpoint}', `checkpoint` of WeightSubcloneHook")
 
     def _score(self, model: nn.Module, cfg: dict, source: TeacherState,
                seed: int) -> Dict[str, Tensor]:
@@ -209,72 +243,3 @@ class WeightSubcloneHook(Hook):
             atomic_write(
                 osp.join(work_dir, 'subclone_report.json'),
                 report.to_json().encode())
-
-
-def find_backbone(model: nn.Module, prefix: str) -> nn.Module:
-    """Find the student's backbone.
-
-    Args:
-        model (nn.Module): A classifier.
-        prefix (str): Prefix of its backbone, such as 'backbone.'.
-
-    Returns:
-        nn.Module: The backbone.
-
-    Raises:
-        ValueError: If there is no module of that name.
-        TypeError: If it is no backbone of this package.
-    """
-    where = 'WeightSubcloneHook in custom_hooks'
-    modules = dict(model.named_modules())
-    backbone = modules.get(prefix.rstrip('.'))
-    if backbone is None:
-        raise ValueError(
-            f"The model has no '{prefix.rstrip('.')}'; set `prefix` of "
-            f'{where} to where its backbone is, such as one of '
-            f'{[name for name, _ in model.named_children()]}.')
-    if not hasattr(backbone, 'token_layout'):
-        raise TypeError(
-            f'{where} clones into a backbone of this package, such as '
-            'transmamba_mm.PlainMamba or transmamba_mm.VisionMamba, but '
-            f"'{prefix.rstrip('.')}' is {type(backbone).__name__}; change "
-            '`model.backbone`, or `prefix` of the hook.')
-    return backbone
-
-
-def student_tensors(model: nn.Module, prefix: str) -> Dict[str, Tensor]:
-    """Collect the parameters that can be cloned into.
-
-    Args:
-        model (nn.Module): A classifier.
-        prefix (str): Prefix of its backbone.
-
-    Returns:
-        Dict[str, Tensor]: The backbone's parameters without prefix, and the
-        head's as 'head.*'.
-    """
-    out = {}
-    for name, param in model.named_parameters():
-        if name.startswith(prefix):
-            out[name[len(prefix):]] = param
-        elif name.startswith('head.'):
-            out[name] = param
-    return out
-
-
-@torch.no_grad()
-def write_tensors(model: nn.Module, new: Dict[str, Tensor],
-                  prefix: str) -> None:
-    """Write values into a model in place.
-
-    Optimizer and distributed wrapper hold the parameter objects, so these
-    must stay.
-
-    Args:
-        model (nn.Module): A classifier.
-        new (Dict[str, Tensor]): Values, named as by :func:`student_tensors`.
-        prefix (str): Prefix of the backbone.
-    """
-    params = student_tensors(model, prefix)
-    for name, value in new.items():
-        params[name].copy_(value)

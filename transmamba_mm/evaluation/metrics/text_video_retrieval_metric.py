@@ -56,7 +56,7 @@ class TextVideoRetrievalMetric(BaseMetric):
 
     default_prefix = 'retrieval'
     NEEDED = ('video_id', 'video_feat', 'text_feat')
-    PAIR_KEYS = ('video_tokens', 'text_tokens', 'text_mask')
+    PAIR_KEYS = ('video_tokens', 'text_state')
 
     def __init__(self,
                  topk: Sequence[int] = (1, 5, 10),
@@ -84,7 +84,7 @@ class TextVideoRetrievalMetric(BaseMetric):
         self.dual_softmax = dual_softmax
         self.rerank_topk = rerank_topk
         self.chunk_size = chunk_size
-        # (video_tokens, text_tokens, text_mask, text_feat) of pairs -> scores
+        # (video_tokens, text_state, text_feat) of pairs -> scores
         self.reranker: Optional[Callable[..., Tensor]] = None
         self._seen: set = set()
 
@@ -95,7 +95,7 @@ class TextVideoRetrievalMetric(BaseMetric):
             data_batch (Any): Not used.
             data_samples (Sequence[dict]): With ``video_id``, ``video_feat``
                 (D, ) and ``text_feat`` (D, ); to re-rank also
-                ``video_tokens``, ``text_tokens`` and ``text_mask``.
+                ``video_tokens`` and ``text_state``.
         """
         if not self.results:
             self._seen = set()
@@ -136,6 +136,7 @@ class TextVideoRetrievalMetric(BaseMetric):
             galleries.setdefault(result['gallery'], []).append(result)
         each = [self._compute(gallery) for gallery in galleries.values()]
         if len(each) > 1:
+            self._warn_of_sizes(galleries)
             print_log(
                 f'{len(each)} galleries, of which the results are the mean',
                 logger='current')
@@ -182,20 +183,19 @@ class TextVideoRetrievalMetric(BaseMetric):
                 "re-ranks; add dict(type='transmamba_mm.RetrievalRerankHook') "
                 'to `custom_hooks` or set rerank_topk=0')
 
+        tokens = torch.stack([video['video_tokens'] for video in videos])
+        of_text = [
+            torch.stack([text[name] for text in texts])
+            for name in ('text_state', 'text_feat')
+        ]
+
         def score(text: Tensor, video: Tensor) -> Tensor:
-            scores = []
-            for pair in torch.stack([text, video], 1).split(self.chunk_size):
-                rows = [texts[i] for i in pair[:, 0].tolist()]
-                tokens = [
-                    videos[i]['video_tokens'] for i in pair[:, 1].tolist()
-                ]
-                scores.append(
-                    self.reranker(
-                        torch.stack(tokens),
-                        *(torch.stack([row[name] for row in rows])
-                          for name in ('text_tokens', 'text_mask',
-                                       'text_feat'))).cpu().float())
-            return torch.cat(scores)
+            return torch.cat([
+                self.reranker(tokens[column], *(x[row]
+                                                for x in of_text)).cpu()
+                for row, column in zip(
+                    text.split(self.chunk_size), video.split(self.chunk_size))
+            ]).float()
 
         def of_texts(rows: Tensor, columns: Tensor) -> Tensor:
             rows = rows[:, None].expand_as(columns)
@@ -216,6 +216,17 @@ class TextVideoRetrievalMetric(BaseMetric):
         values[f'{name}MdR'] = ranks.quantile(0.5).item()
         values[f'{name}MnR'] = ranks.mean().item()
         return values
+
+    @staticmethod
+    def _warn_of_sizes(galleries: Dict[str, List[dict]]) -> None:
+        sizes = [
+            len({r['video_id']
+                 for r in results}) for results in galleries.values()
+        ]
+        if min(sizes) != max(sizes):
+            _log(f'the galleries hold from {min(sizes)} to {max(sizes)} '
+                 'videos: in the mean, a small one counts as much as a large '
+                 'one')
 
     def _warn(self, results: List[dict]) -> None:
         unreadable = {r['video_id'] for r in results if r['unreadable']}

@@ -1,4 +1,4 @@
-from typing import Dict, List, Optional, Sequence, Tuple, Union
+from typing import Dict, List, Optional, Sequence, Union
 
 import torch
 from mmengine.model import BaseModule
@@ -11,6 +11,9 @@ from ..losses import (AdaptiveCosineLoss, ReleasedCodeLoss,
                       logit_distillation_loss)
 from ..necks import ProjectionAligner
 from .balance import build_balance
+from .distiller_options import check_choice, layer_paths, loss_weights
+from .feature_terms import (adaptive_terms, check_features, layer_stats,
+                            released_terms)
 from .grad_norm_balance import GradNormBalance
 from .layer_map import map_layers
 from .token_match import match_tokens
@@ -110,8 +113,8 @@ class BidirectionalDistiller(BaseModule):
                  log_layers: bool = False,
                  init_cfg: Optional[dict] = None) -> None:
         super().__init__(init_cfg=init_cfg)
-        _check_choice('variant', variant, self.VARIANTS)
-        _check_choice('features', features, ('directions', 'block'))
+        check_choice('variant', variant, self.VARIANTS)
+        check_choice('features', features, ('directions', 'block'))
         if temperature <= 0:
             raise ValueError(f'distiller.temperature={temperature}, but it '
                              'must be positive.')
@@ -122,14 +125,14 @@ class BidirectionalDistiller(BaseModule):
         self.teacher_dims = teacher_dims
         self.teacher_depth = teacher_depth
         self.student_depth = student_depth
-        self.student_layers = _layer_paths(
+        self.student_layers = layer_paths(
             student_layers or 'backbone.layers.{}', student_depth)
         self.teacher_layers = teacher_layers
         self._set_layer_map(layer_map)
         self.logit_weight = logit_weight
         self.temperature = temperature
         self.log_layers = log_layers
-        self.task_weight, self.feature_weight = _loss_weights(
+        self.task_weight, self.feature_weight = loss_weights(
             variant, alpha, beta)
         #: Scale of all terms in [0, 1]; the hook moves it (warm-up, stop).
         self.progress = 1.
@@ -248,34 +251,25 @@ class BidirectionalDistiller(BaseModule):
             terms['loss_logit'] = scale * self.logit_weight * \
                 logit_distillation_loss(student_logits, teacher_logits,
                                         self.temperature)
-        self._check_features(student, teacher)
+        check_features(student, teacher, self.aligner.in_dims,
+                       self.teacher_dims, self.use_directions)
         if self.variant == 'released_code':
-            features = self._released_terms(student, teacher, student_layouts,
-                                            teacher_layouts)
+            features = released_terms(student, teacher, student_layouts,
+                                      teacher_layouts, self.aligner,
+                                      self.feature_loss)
         else:
-            features = self._adaptive_terms(student, teacher, student_layouts,
-                                            teacher_layouts)
+            pairs = list(
+                map(match_tokens, student, teacher, student_layouts,
+                    teacher_layouts))
+            features, cosines, weights = adaptive_terms(
+                pairs, self.aligner, self.feature_loss,
+                self.directions if self.use_directions else None, self.variant
+                != 'paper_v1')
+            features.update(layer_stats(cosines, weights, self.log_layers))
         for key, value in features.items():
             weight = scale * self.feature_weight if 'loss' in key else 1
             terms[key] = weight * value
         return terms
-
-    def _check_features(self, student: Sequence, teacher: Sequence) -> None:
-        """Refuse records that are no features of the widths told."""
-        told = dict(
-            student_layers=(student, self.aligner.in_dims,
-                            4 if self.use_directions else 3),
-            teacher_layers=(teacher, [self.teacher_dims] * len(teacher), 3))
-        for key, (features, dims, axes) in told.items():
-            for x, d in zip(features, dims):
-                if not isinstance(x, Tensor) or x.dim() != axes or \
-                        x.shape[-1] != d:
-                    found = tuple(x.shape) if isinstance(
-                        x, Tensor) else type(x).__name__
-                    raise ValueError(
-                        f'The layers that model.distiller.{key} names give '
-                        f'{found}, but tokens of width {d} are needed: name '
-                        'whole blocks, or leave the key out.')
 
     def idle_terms(self) -> Dict[str, Tensor]:
         """Return a zero that touches all parameters.
@@ -313,88 +307,3 @@ class BidirectionalDistiller(BaseModule):
                 f'distill.{k}': v
                 for k, v in terms.items()
             })
-
-    def _adaptive_terms(self, student, teacher, student_layouts,
-                        teacher_layouts) -> Dict[str, Tensor]:
-        pairs = [
-            match_tokens(s, t, a, b) for s, t, a, b in zip(
-                student, teacher, student_layouts, teacher_layouts)
-        ]
-        targets = [t for _, t in pairs]
-        aligned = self.aligner(tuple(s for s, _ in pairs))
-        if not self.use_directions:
-            loss, cosines, weights = self.feature_loss(aligned, targets)
-            return dict(loss_feat=loss, **self._stats(cosines, weights))
-        terms, cosines, weights = {}, [], []
-        share = 1 if self.variant == 'paper_v1' else len(self.directions)
-        for m, name in enumerate(self.directions):
-            loss, c, w = self.feature_loss([x[m] for x in aligned], targets)
-            terms[f'loss_{name}'] = loss / share
-            cosines.append(c)
-            weights.append(w)
-        return {
-            **terms,
-            **self._stats(
-                torch.stack(cosines).mean(0),
-                torch.stack(weights).mean(0))
-        }
-
-    def _released_terms(self, student, teacher, student_layouts,
-                        teacher_layouts) -> Dict[str, Tensor]:
-        pooled = [
-            layout.split(x)[0].mean(dim=1)
-            for x, layout in zip(student, student_layouts)
-        ]
-        if any(x.shape[-1] != self.teacher_dims for x in pooled):
-            pooled = self.aligner(tuple(pooled))
-            idle = 0.
-        else:
-            # as released: no calibration where the widths agree
-            idle = touch(self.aligner.parameters())
-        patches, cls_token = teacher_layouts[0].split(teacher[0])
-        target = patches.mean(1) if cls_token is None else cls_token[:, 0]
-        loss = self.feature_loss(pooled[-1], pooled[:-1], target)
-        return dict(loss_feat=loss + idle)
-
-    def _stats(self, cosines: Tensor, weights: Tensor) -> Dict[str, Tensor]:
-        """Summarise (N,) cosines and weights for the log."""
-        stats = {}
-        for name, values in (('cos', cosines), ('weight', weights)):
-            stats[f'{name}_mean'] = values.mean()
-            stats[f'{name}_min'] = values.min()
-            stats[f'{name}_max'] = values.max()
-            if self.log_layers:
-                stats.update({
-                    f'{name}_l{i:02d}': v
-                    for i, v in enumerate(values)
-                })
-        return stats
-
-
-def _layer_paths(layers: Union[str, Sequence[str]], depth: int) -> List[str]:
-    """Return one module path a student layer."""
-    if isinstance(layers, str):
-        return [layers.format(i) for i in range(depth)]
-    if len(layers) != depth:
-        raise ValueError(
-            f'distiller.student_layers has {len(layers)} paths, but '
-            f'distiller.student_depth is {depth}; give one path a layer.')
-    return list(layers)
-
-
-def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise ValueError(f"distiller.{name}='{value}' is unknown; use one of "
-                         f'{tuple(allowed)}.')
-
-
-def _loss_weights(variant: str, alpha: Optional[float],
-                  beta: float) -> Tuple[float, float]:
-    """Return the weights of the task and of the feature terms."""
-    if variant != 'paper_v1':
-        return beta, 1. if alpha is None else alpha
-    alpha = 0.5 if alpha is None else alpha
-    if not 0 <= alpha <= 1:
-        raise ValueError(f'distiller.alpha={alpha}, but the variant '
-                         "'paper_v1' needs a value in [0, 1].")
-    return alpha, 1. - alpha

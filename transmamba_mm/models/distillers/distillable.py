@@ -1,5 +1,5 @@
 import weakref
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 from mmpretrain.registry import MODELS
@@ -17,10 +17,12 @@ class Distillable:
     checkpoints, optimizer and moving averages never see the teacher, and a
     ``deepcopy`` does not copy it.
 
-    The model needs ``backbone`` and ``head`` and calls :meth:`init_distiller`
-    once these exist, and :meth:`distilled_loss` in its ``loss``.
+    The model needs ``backbone`` and ``head``, or names others below, and
+    calls :meth:`init_distiller` once these exist, and :meth:`distilled_loss`
+    in its ``loss``.
     """
 
+    backbone_name = 'backbone'
     head_name = 'head'
 
     def init_distiller(self, distiller: dict) -> None:
@@ -35,7 +37,7 @@ class Distillable:
             ValueError: If the backbone is none of this package, or does not
                 fit what the config says.
         """
-        backbone = self.backbone
+        backbone = self.get_submodule(self.backbone_name)
         if not hasattr(backbone, 'block_names'):
             raise ValueError(
                 f'{type(backbone).__name__} cannot be distilled: '
@@ -44,7 +46,9 @@ class Distillable:
         known = dict(
             student_dims=backbone.block_dims,
             student_depth=len(backbone.block_names),
-            student_layers=[f'backbone.{n}' for n in backbone.block_names],
+            student_layers=[
+                f'{self.backbone_name}.{n}' for n in backbone.block_names
+            ],
             directions=backbone.direction_names)
         self.distiller = MODELS.build({**known, **distiller})
         if self.distiller.directions != tuple(backbone.direction_names):
@@ -58,8 +62,9 @@ class Distillable:
 
     def _endpoints(self) -> Tuple[str, str]:
         """Return the paths of the last norm and of the head."""
-        norm = getattr(self.backbone, 'final_norm_name', 'ln1')
-        return f'backbone.{norm}', self.head_name
+        backbone = self.get_submodule(self.backbone_name)
+        norm = getattr(backbone, 'final_norm_name', 'ln1')
+        return f'{self.backbone_name}.{norm}', self.head_name
 
     def attach_teacher(self, teacher: Optional[FrozenTeacher]) -> None:
         """Borrow a teacher, or give it back.
@@ -90,14 +95,18 @@ class Distillable:
                     f'distiller.teacher_{key}={told}, but the teacher has '
                     f'{found}; change model.distiller.teacher_{key} or the '
                     'teacher.')
+        self._check_classes(teacher)
+        find_modules(teacher.model, self._teacher_names(teacher))
+
+    def _check_classes(self, teacher: FrozenTeacher) -> None:
+        """Refuse a teacher whose logits are about something else."""
         own = getattr(self.head, 'num_classes', None)
-        if distiller.logit_weight > 0 and own != teacher.num_classes:
+        if self.distiller.logit_weight > 0 and own != teacher.num_classes:
             raise ValueError(
                 f'The teacher has {teacher.num_classes} classes and the '
                 f'student {own}, so their logits cannot be compared: fine-'
                 'tune the teacher on these classes, change head.num_classes, '
                 'or set distiller.logit_weight=0.')
-        find_modules(teacher.model, self._teacher_names(teacher))
 
     def _teacher_names(self, teacher: FrozenTeacher) -> List[str]:
         """Return the paths of the teacher's modules to record."""
@@ -124,14 +133,15 @@ class Distillable:
 
     def distilled_loss(
             self,
-            inputs: Tensor,
+            inputs: Union[Tensor, Dict[str, Tensor]],
             own_loss: Callable[[], Dict[str, Tensor]],
             data_samples: Optional[list] = None) -> Dict[str, Tensor]:
         """Compute the own loss once, and add the distiller's terms.
 
         Args:
-            inputs (Tensor): Images (B, C, H, W) or clips (B, C, T, H, W), as
-                the student sees them.
+            inputs (Tensor | Dict[str, Tensor]): Images (B, C, H, W) or clips
+                (B, C, T, H, W), as the student sees them; or what else the
+                teacher takes.
             own_loss (Callable): Computes the model's own loss dict.
             data_samples (List[DataSample], optional): Their samples, by
                 which a cache of features finds them. Defaults to None.
@@ -156,9 +166,10 @@ class Distillable:
         with LayerRecorder(self, [*names, *more]) as records, \
                 torch.set_grad_enabled(not distiller.calibrating):
             losses = own_loss()
-        terms = distiller([records[n] for n in names],
-                          [shown[n] for n in seen],
-                          *self._layouts(inputs.shape[2:]))
+        terms = distiller(
+            *self._features([records[n]
+                             for n in names], [shown[n]
+                                               for n in seen], inputs))
         if not distiller.calibrating:
             further = self.task_terms(records, shown, data_samples)
             terms.update({
@@ -203,6 +214,11 @@ class Distillable:
         weights = [[p for p in block.parameters() if p.requires_grad]
                    for block in blocks.values()]
         return next(filter(None, weights), [])
+
+    def _features(self, student: List[Tensor], teacher: List[Tensor],
+                  inputs: Tensor) -> tuple:
+        """Return the features, and the layouts of both."""
+        return (student, teacher, *self._layouts(inputs.shape[2:]))
 
     def _layouts(self, input_size: Sequence[int]) -> Tuple[list, list]:
         """Return student and teacher layouts, one a student layer."""

@@ -7,7 +7,7 @@ from transmamba_mm.registry import MODELS
 from ..losses.info_nce import cosines, info_nce
 from ..multimodal.base_text_tower import TextFeatures
 from ..multimodal.gather import gather, joint_value, own_rows
-from .mean_pool_head import MeanPoolHead
+from .mean_pool_head import MeanPoolHead, is_own
 
 
 @MODELS.register_module()
@@ -85,21 +85,31 @@ class CrossMambaHead(MeanPoolHead):
             return patches
         return patches.mean(dim=2, keepdim=True)
 
-    def score(self, visual: Tensor, tokens: Tensor, mask: Tensor,
-              texts: Tensor) -> Tensor:
+    def text_states(self, text: TextFeatures) -> Tensor:
+        """Scan texts, each once, however many videos read it.
+
+        Args:
+            text (TextFeatures): The texts.
+
+        Returns:
+            Tensor: States (B, layers, N, E), see ``CrossMambaFusion.write``.
+        """
+        return self.fusion.write(text.tokens, text.mask)
+
+    def score(self, visual: Tensor, states: Tensor, texts: Tensor) -> Tensor:
         """Judge pairs.
 
         Args:
             visual (Tensor): Video tokens (N, T, P', C).
-            tokens (Tensor): Text tokens (N, L, C_t).
-            mask (Tensor): True for a real text token, (N, L).
+            states (Tensor): States of the texts (N, layers, N', E), from
+                :meth:`text_states`.
             texts (Tensor): Unit vectors (N, D) of the texts.
 
         Returns:
             Tensor: Cosines (N,).
         """
         shape = visual.shape[1:3]
-        fused = self.fusion(visual.flatten(1, 2), tokens, mask)
+        fused = self.fusion.read(visual.flatten(1, 2), states)
         video = self.encode_video(fused.unflatten(1, shape))
         return (video * texts).sum(dim=-1)
 
@@ -110,11 +120,11 @@ class CrossMambaHead(MeanPoolHead):
         rows = own_rows(len(video), video.device)
         ignored = self._ignored(groups, rows)
         visual = self.visual_tokens(patches)
-        own = (visual, text.tokens, text.mask, texts)
+        own = (visual, self.text_states(text), texts)
         everyone = tuple(gather(x) for x in own)
         with torch.no_grad():
             of_videos = self._hardest(
-                cosines(video, everyone[3]), rows, ignored)
+                cosines(video, everyone[2]), rows, ignored)
             of_texts = self._hardest(
                 cosines(texts, gather(video)), rows, ignored)
         seconds = []
@@ -136,9 +146,9 @@ class CrossMambaHead(MeanPoolHead):
     def _hardest(self, similarity: Tensor, rows: Tensor,
                  ignored: Tensor) -> Tuple[Tensor, Tensor]:
         """Choose candidates, the right one first: two of (B, K)."""
-        own = torch.arange(len(rows), device=rows.device)
+        own = is_own(rows, similarity.shape[1])
         similarity = similarity.masked_fill(ignored, -torch.inf)
-        similarity[own, rows] = torch.inf
+        similarity = similarity.masked_fill(own, torch.inf)
         count = min(self.num_candidates, similarity.shape[1])
         found = similarity.topk(count, dim=1).indices
         return found, ignored.gather(1, found)

@@ -163,6 +163,17 @@ class MeanPoolHead(BaseModule):
         """Tell which pairs are alike, but no pair: (B, N)."""
         everyone = gather(groups)
         alike = (groups[:, None] == everyone[None]).any(dim=-1)
-        alike &= self.ignore_same
-        alike[torch.arange(len(rows), device=rows.device), rows] = False
-        return alike
+        return alike & self.ignore_same & ~is_own(rows, len(everyone))
+
+
+def is_own(rows: Tensor, count: int) -> Tensor:
+    """Mark the right candidate of each query.
+
+    Args:
+        rows (Tensor): Its index, (B,).
+        count (int): Candidates N.
+
+    Returns:
+        Tensor: Bool (B, N).
+    """
+    return rows[:, None] == torch.arange(count, device=rows.device)

@@ -56,11 +56,53 @@ class ContextBlock(BaseModule):
         Returns:
             Tensor: Shape (B, U, query_dims), in the dtype of the queries.
         """
+        if not self.mixer.equal_length:
+            return self.read(query, self.write(context, context_mask),
+                             query_mask)
         read = self.mixer(
             self.query_norm(_blank(query, query_mask, self.query_norm)),
             self.context_norm(
                 _blank(context, context_mask, self.context_norm)),
             context_mask)
+        return self._add(query, read, query_mask)
+
+    def write(self,
+              context: Tensor,
+              context_mask: Optional[Tensor] = None) -> Tensor:
+        """Write the state of a context, see :meth:`ContextMixer.write`.
+
+        Args:
+            context (Tensor): Context (B, T, context_dims).
+            context_mask (Tensor, optional): See :meth:`forward`. Defaults to
+                None.
+
+        Returns:
+            Tensor: Shape (B, N, E).
+        """
+        context = _blank(context, context_mask, self.context_norm)
+        return self.mixer.write(self.context_norm(context), context_mask)
+
+    def read(self,
+             query: Tensor,
+             state: Tensor,
+             query_mask: Optional[Tensor] = None) -> Tensor:
+        """Add what the queries read of a state.
+
+        Args:
+            query (Tensor): Queries (B or 1, U, query_dims).
+            state (Tensor): What :meth:`write` returned.
+            query_mask (Tensor, optional): See :meth:`forward`. Defaults to
+                None.
+
+        Returns:
+            Tensor: See :meth:`forward`.
+        """
+        blank = _blank(query, query_mask, self.query_norm)
+        read = self.mixer.read(self.query_norm(blank), state)
+        return self._add(query, read, query_mask)
+
+    def _add(self, query: Tensor, read: Tensor,
+             query_mask: Optional[Tensor]) -> Tensor:
         read = (self.gate * read).to(query.dtype)
         if query_mask is not None:
             read = read.masked_fill(~query_mask.unsqueeze(-1), 0.)

@@ -108,21 +108,66 @@ class ContextMixer(BaseModule):
         Returns:
             Tensor: Shape (B, U, query_dims).
         """
+        if not self.equal_length:
+            return self.read(query, self.write(context, context_mask))
+        inputs = self._inputs(context, context_mask)
+        c = self._weights(query)
+        batch = max(len(query), len(context))
+        *inputs, c = (t.expand(batch, *t.shape[1:]) for t in (*inputs, c))
+        return self._finish(self._read_along(*inputs, c).transpose(1, 2))
+
+    def write(self,
+              context: Tensor,
+              context_mask: Optional[Tensor] = None) -> Tensor:
+        """Write the state that queries of any number read.
+
+        No back end gives a gradient through its last state. So N steps of
+        size zero follow the context in one scan, which keep the state, and
+        step n reads its n-th part.
+
+        Args:
+            context (Tensor): Normalised context (B, T, context_dims).
+            context_mask (Tensor, optional): See :meth:`forward`. Defaults to
+                None.
+
+        Returns:
+            Tensor: Sum of the directions' last states (B, N, E).
+        """
+        u, delta, b = self._inputs(context, context_mask)
+        length, n = u.shape[-1], self.d_state
+        parts = torch.eye(n, dtype=b.dtype, device=b.device)
+        u, delta, b = (F.pad(t, (0, n)) for t in (u, delta, b))
+        c = F.pad(parts, (length, 0)).expand_as(b)
+        y = self._scan(u, delta, b, c)[..., length:]  # (B, M, E, N)
+        return y.sum(1).transpose(1, 2)
+
+    def read(self, query: Tensor, state: Tensor) -> Tensor:
+        """Read a state.
+
+        Args:
+            query (Tensor): Normalised queries (B or 1, U, query_dims).
+            state (Tensor): What :meth:`write` returned, (B or 1, N, E).
+
+        Returns:
+            Tensor: Shape (B, U, query_dims).
+        """
+        weights = self._weights(query)
+        return self._finish(weights @ state.to(weights.dtype))
+
+    def _weights(self, query: Tensor) -> Tensor:
+        """Return C of the queries (B, U, N)."""
+        return self.c_proj(F.silu(self.query_proj(query)))
+
+    def _finish(self, y: Tensor) -> Tensor:
+        """Project what was read, (B, U, E)."""
+        return self.out_proj(self.out_norm(y.to(self.out_norm.weight.dtype)))
+
+    def _inputs(self, context: Tensor,
+                mask: Optional[Tensor]) -> Tuple[Tensor, ...]:
+        """Return u, delta (B, M, E, T) and B (B, M, N, T) of a context."""
         k = F.silu(self.in_proj(context))  # (B, T, E)
-        c = self.c_proj(F.silu(self.query_proj(query)))  # (B, U, N)
-        # per direction; u and delta (B, M, E, T), b (B, M, N, T)
-        u, delta, b = (
-            torch.stack(t, dim=1)
-            for t in zip(*(self._direction_inputs(k, s, context_mask)
-                           for s in self.suffixes)))
-        batch = max(query.shape[0], context.shape[0])
-        u, delta, b, c = (
-            t.expand(batch, *t.shape[1:]) for t in (u, delta, b, c))
-        c = c.transpose(1, 2).unsqueeze(1)  # (B, 1, N, U)
-        read = self._read_along if self.equal_length else self._read_last
-        y = read(u, delta, b, c.expand(-1, len(self.suffixes), -1, -1))
-        y = y.transpose(1, 2).to(self.out_norm.weight.dtype)
-        return self.out_proj(self.out_norm(y))
+        each = (self._direction_inputs(k, s, mask) for s in self.suffixes)
+        return tuple(torch.stack(t, dim=1) for t in zip(*each))
 
     def _direction_inputs(self, k: Tensor, suffix: str,
                           mask: Optional[Tensor]) -> Tuple[Tensor, ...]:
@@ -141,26 +186,11 @@ class ContextMixer(BaseModule):
     def _read_along(self, u: Tensor, delta: Tensor, b: Tensor,
                     c: Tensor) -> Tensor:
         """y_t = C(q_t) h_t, summed over the directions, (B, E, T)."""
-        c = torch.stack([
-            c[:, i].flip(-1) if suffix else c[:, i]
-            for i, suffix in enumerate(self.suffixes)
-        ], 1)
+        c = c.transpose(1, 2)  # (B, N, T)
+        c = torch.stack([c.flip(-1) if s else c for s in self.suffixes], 1)
         y = self._scan(u, delta, b, c)
         return sum(y[:, i].flip(-1) if suffix else y[:, i]
                    for i, suffix in enumerate(self.suffixes))
-
-    def _read_last(self, u: Tensor, delta: Tensor, b: Tensor,
-                   c: Tensor) -> Tensor:
-        """y_u = C(q_u) h_T, summed over the directions, (B, E, U).
-
-        No back end gives a gradient through its last state. So the queries
-        follow the context in one scan, as steps of size zero, which keep the
-        state.
-        """
-        context, queries = u.shape[-1], c.shape[-1]
-        u, delta, b = (F.pad(t, (0, queries)) for t in (u, delta, b))
-        y = self._scan(u, delta, b, F.pad(c, (context, 0)))
-        return y[..., context:].sum(1)
 
     def _scan(self, u: Tensor, delta: Tensor, b: Tensor, c: Tensor) -> Tensor:
         """Scan all directions at once, (B, M, E, L)."""

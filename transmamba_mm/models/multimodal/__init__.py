@@ -1,6 +1,7 @@
 """Models of videos or images, and texts."""
 from .base_text_tower import BaseTextTower, TextFeatures
 from .distill_text_video_retrieval import DistillTextVideoRetrieval
+from .distill_trans_llava import DistillTransLlava
 from .hf_text_tower import HFTextTower
 from .open_clip_text_tower import OpenCLIPTextTower
 from .open_clip_video_tower import OpenCLIPVideoTower
@@ -9,7 +10,7 @@ from .trans_llava import TransLlava
 from .vision_tower import VisionTower
 
 __all__ = [
-    'BaseTextTower', 'DistillTextVideoRetrieval', 'HFTextTower',
-    'OpenCLIPTextTower', 'OpenCLIPVideoTower', 'TextFeatures',
+    'BaseTextTower', 'DistillTextVideoRetrieval', 'DistillTransLlava',
+    'HFTextTower', 'OpenCLIPTextTower', 'OpenCLIPVideoTower', 'TextFeatures',
     'TextVideoRetrieval', 'TransLlava', 'VisionTower'
 ]

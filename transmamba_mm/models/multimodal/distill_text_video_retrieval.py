@@ -5,12 +5,12 @@ from mmpretrain.structures import DataSample
 from torch import Tensor
 
 from transmamba_mm.registry import MODELS
+from transmamba_mm.utils.text_batch import stack_texts
 from ..distillers import Distillable
 from ..losses.info_nce import cosines
 from ..losses.similarity_loss import similarity_loss
 from ..teachers import FrozenTeacher
 from .gather import gather, joint_value
-from .text_batch import stack_texts
 from .text_video_retrieval import TextVideoRetrieval
 
 

@@ -1,12 +1,10 @@
 """Parts of a visual question answering model."""
-from typing import Any, Optional, Sequence
+from typing import Any, Optional
 
-import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from transmamba_mm.registry import MODELS
-from .image_text import IMAGE_TOKEN_INDEX
+from .image_text import Texts, prompt_texts
 
 
 def build_projector(kind: str, in_dims: int, out_dims: int) -> nn.Module:
@@ -86,27 +84,24 @@ def load_tokenizer(folder: Optional[str], model: nn.Module) -> Any:
     return tokenizer
 
 
-def fuse_questions(fusion: nn.Module, visual: Tensor,
-                   embeddings: Sequence[Tensor],
-                   prompts: Sequence[Tensor]) -> Tensor:
+def fuse_questions(fusion: nn.Module, visual: Tensor, embeddings: Tensor,
+                   texts: Texts) -> Tensor:
     """Let visual tokens read their prompts.
 
     Args:
         fusion (nn.Module): From :func:`build_fusion`.
         visual (Tensor): Visual tokens (B, N, C).
-        embeddings (Sequence[Tensor]): Per sample its embedded text (L, C).
-        prompts (Sequence[Tensor]): Per sample the first tokens of the text,
-            which are read (L',).
+        embeddings (Tensor): The embedded texts (B, L, C).
+        texts (Texts): The texts.
 
     Returns:
         Tensor: Shape (B, N, C).
     """
-    texts = [
-        x[:len(tokens)][tokens != IMAGE_TOKEN_INDEX]
-        for x, tokens in zip(embeddings, prompts)
-    ]
-    masks = [x.new_ones(len(x), dtype=torch.bool) for x in texts]
-    if not any(len(x) for x in texts):  # nothing to read
+    columns = prompt_texts(texts)
+    if columns is None:  # nothing to read
         return visual
-    text, mask = (pad_sequence(rows, True) for rows in (texts, masks))
+    mask = columns >= 0
+    places = columns.clamp(min=0)[..., None]
+    text = embeddings.gather(1, places.expand(-1, -1, embeddings.shape[-1]))
+    text = text * mask[..., None].to(text.dtype)
     return fusion(visual.to(text.dtype), text, text_mask=mask)

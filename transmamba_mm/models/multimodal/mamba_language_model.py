@@ -72,6 +72,17 @@ class _BackboneForward:
     """Layers that hand our state on."""
 
     prefill_chunk = 0
+    #: For distillation: a causal scan has one direction.
+    direction_names = ('forward', )
+    final_norm_name = 'norm_f'
+
+    @property
+    def block_names(self) -> List[str]:
+        return [f'layers.{i}' for i in range(len(self.layers))]
+
+    @property
+    def block_dims(self) -> List[int]:
+        return [self.config.hidden_size] * len(self.layers)
 
     def forward(self,
                 input_ids: Optional[Tensor] = None,

@@ -1,14 +1,12 @@
-import hashlib
 from typing import Dict, List, Optional, Tuple, Union
 
-import torch
 from mmengine.model import BaseModel
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
 from transmamba_mm.registry import MODELS
+from transmamba_mm.utils.text_batch import stack_groups, stack_texts
 from .base_text_tower import TextFeatures
-from .text_batch import stack_texts
 
 
 @MODELS.register_module()
@@ -138,7 +136,7 @@ class TextVideoRetrieval(BaseModel):
         patches = self.video_tokens(inputs)
         text = self.text_features(data_samples)
         video, texts = self.head(patches, text)
-        groups = group_numbers(data_samples).to(video.device)
+        groups = stack_groups(data_samples).to(video.device)
         return self.head.loss(video, texts, patches, text, groups)
 
     def predict(self, inputs: Tensor,
@@ -152,8 +150,7 @@ class TextVideoRetrieval(BaseModel):
         Returns:
             List[DataSample]: The samples, with ``video_feat`` and
             ``text_feat`` (D,), both unit vectors. A head that re-ranks adds
-            ``video_tokens`` (T', P', C), ``text_tokens`` (L, C_t) and
-            ``text_mask`` (L,).
+            ``video_tokens`` (T', P', C) and ``text_state`` (layers, N, E).
         """
         patches = self.video_tokens(inputs)
         text = self.text_features(data_samples)
@@ -162,44 +159,8 @@ class TextVideoRetrieval(BaseModel):
         if self.head.reranks:
             fields.update(
                 video_tokens=self.head.visual_tokens(patches),
-                text_tokens=text.tokens,
-                text_mask=text.mask)
+                text_state=self.head.text_states(text))
         for i, sample in enumerate(data_samples):
             for name, values in fields.items():
                 sample.set_field(values[i], name)
         return data_samples
-
-
-def group_numbers(data_samples: List[DataSample]) -> Tensor:
-    """Number the videos and the captions, the same on every process.
-
-    Args:
-        data_samples (List[DataSample]): Samples with ``video_id`` and, if
-            there is one, ``caption``.
-
-    Returns:
-        Tensor: Shape (B, 2).
-
-    Raises:
-        KeyError: If a sample has no ``video_id``.
-    """
-    rows = []
-    for sample in data_samples:
-        video = sample.get('video_id', None)
-        if video is None:
-            raise KeyError('A sample has no `video_id`, by which training '
-                           'knows videos that are alike: the packing '
-                           'transform of the pipeline must keep it.')
-        caption = sample.get('caption', None)
-        rows.append([
-            _number('video', video),
-            _number('caption', caption) if caption is not None else _number(
-                'of', video)
-        ])
-    return torch.tensor(rows)
-
-
-def _number(kind: str, value: str) -> int:
-    """Return a number in [0, 2 ** 63) that stands for a value."""
-    digest = hashlib.sha1(f'{kind} {value}'.encode()).digest()
-    return int.from_bytes(digest[:8], 'big') >> 1

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from transmamba_mm.registry import MODELS
 from .image_text import (IGNORE_INDEX, ImageTextBatch, check_images,
-                         check_length, first_prompts, place_images, read_texts)
+                         check_length, place_images, read_texts)
 from .language_models import adapt_lora_names, build_language_model
 from .llava_parts import (build_fusion, build_projector, fuse_questions,
                           load_tokenizer)
+from .vocabulary import vocabulary_mark
 
 _PARTS = ('vision_tower', 'projector', 'fusion', 'language_model')
 
@@ -37,7 +38,8 @@ class TransLlava(BaseModel):
         language_model (dict): Arguments of :func:`~transmamba_mm.models.
             multimodal.language_models.build_language_model`.
         tokenizer (str, optional): Folder of the tokenizer, which
-            ``mode='predict'`` needs. Defaults to None.
+            ``mode='predict'`` needs; its mark is kept in the weights as
+            ``vocabulary``. Defaults to None.
         projector (str): 'mlp2x_gelu' or 'linear'. Defaults to 'mlp2x_gelu'.
         fusion (dict, optional): Arguments of
             :class:`~transmamba_mm.models.CrossMambaFusion`, whose widths
@@ -87,6 +89,8 @@ class TransLlava(BaseModel):
                                          self.vision_tower.embed_dims, dims)
         self.fusion = build_fusion(fusion, dims)
         self.tokenizer = load_tokenizer(tokenizer, self.language_model)
+        if self.tokenizer is not None:
+            self.register_buffer('vocabulary', vocabulary_mark(self.tokenizer))
         self.max_length = max_length
         self.generation_cfg = {'max_new_tokens': 64, **(generation_cfg or {})}
         self.freeze = self._freeze(freeze)
@@ -311,18 +315,16 @@ class TransLlava(BaseModel):
             ValueError: If a prompt does not have one image token, or a text
                 is too long.
         """
-        ids, labels = read_texts(inputs)
-        prompts = first_prompts(ids, labels)
+        texts = read_texts(inputs)
         if for_answer:
-            ids = prompts
-            labels = [row[:len(t)] for row, t in zip(labels, ids)]
-        is_text_only = check_images(ids, data_samples)
+            texts = texts.cut_answers()
+        is_text_only = check_images(texts, data_samples)
         visual = self.projector(self.vision_tower(inputs['images']))
         table = self.language_model.get_input_embeddings()
-        embeddings = [table(tokens.clamp(min=0)) for tokens in ids]
+        embeddings = table(texts.ids.clamp(min=0))
         if self.fusion is not None:
-            visual = fuse_questions(self.fusion, visual, embeddings, prompts)
-        batch = place_images(embeddings, ids, labels, visual,
+            visual = fuse_questions(self.fusion, visual, embeddings, texts)
+        batch = place_images(texts, embeddings, visual,
                              'left' if for_answer else 'right')
         if is_text_only:  # a gradient for every parameter all the same
             batch.embeddings = batch.embeddings + 0. * visual.sum()

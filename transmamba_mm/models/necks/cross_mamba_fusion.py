@@ -112,6 +112,40 @@ class CrossMambaFusion(BaseModule):
             query = layer(query, context, *masks)
         return query
 
+    def write(self,
+              text: Tensor,
+              text_mask: Optional[Tensor] = None) -> Tensor:
+        """Write the states of texts, so that many clips can read them.
+
+        ``read(visual, write(text, mask))`` is ``forward(visual, text, mask)``
+        for ``output='visual'`` without ``equal_length``; the scan runs once a
+        text.
+
+        Args:
+            text (Tensor): Text tokens (B, L_t, C_t).
+            text_mask (Tensor, optional): See :meth:`forward`. Defaults to
+                None.
+
+        Returns:
+            Tensor: States (B, layers, N, E).
+        """
+        return torch.stack(
+            [layer.write(text, text_mask) for layer in self.layers], 1)
+
+    def read(self, visual: Tensor, states: Tensor) -> Tensor:
+        """Let visual tokens read states.
+
+        Args:
+            visual (Tensor): Visual tokens (B, L_v, C_v).
+            states (Tensor): What :meth:`write` returned.
+
+        Returns:
+            Tensor: Shape (B, L_v, C_v).
+        """
+        for layer, state in zip(self.layers, states.unbind(1)):
+            visual = layer.read(visual, state)
+        return visual
+
     def _check(self, visual: Tensor, text: Tensor, text_mask: Optional[Tensor],
                visual_mask: Optional[Tensor]) -> None:
         """Refuse inputs that would fail later, or broadcast to nonsense."""

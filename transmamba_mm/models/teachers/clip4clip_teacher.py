@@ -1,11 +1,15 @@
-from typing import Dict
+from typing import Dict, Optional
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from transmamba_mm.registry import MODELS
+from .open_clip_loading import learned_scale
 from .open_clip_teacher import OpenCLIPTeacher
+
+#: Arguments that tell where the weights are.
+_NAMES = ('model_name', 'pretrained')
 
 
 @MODELS.register_module()
@@ -18,8 +22,9 @@ class CLIP4ClipTeacher(OpenCLIPTeacher):
 
     Args:
         *args: As :class:`OpenCLIPTeacher`, without ``tower``.
-        scale (float): Factor on the cosines, by which the teacher was
-            trained. Defaults to 100, CLIP's.
+        scale (float, optional): Factor on the cosines, by which the teacher
+            was trained. None takes that of the weights file, or 100, CLIP's,
+            if there is none. Defaults to None.
         **kwargs: As :class:`OpenCLIPTeacher`.
 
     Raises:
@@ -32,15 +37,18 @@ class CLIP4ClipTeacher(OpenCLIPTeacher):
         ...     pretrained='checkpoints/clip4clip.bin')
     """
 
-    def __init__(self, *args, scale: float = 100., **kwargs) -> None:
+    def __init__(self, *args, scale: Optional[float] = None, **kwargs) -> None:
         if 'tower' in kwargs:
             raise ValueError(f"CLIP4ClipTeacher.tower='{kwargs['tower']}', "
                              'but it uses both towers; leave it out.')
-        if scale <= 0:
+        if scale is not None and scale <= 0:
             raise ValueError(f'CLIP4ClipTeacher.scale={scale}, but it must be '
                              'positive.')
         super().__init__(*args, **kwargs)
-        self.scale = scale
+        if scale is None:
+            told = {**dict(zip(_NAMES, args)), **kwargs}
+            scale = learned_scale(*map(told.get, _NAMES))
+        self.scale = scale or 100.
         text = {k: v for k, v in kwargs.items() if k != 'input_size'}
         self.text = OpenCLIPTeacher(*args, tower='text', **text)
 

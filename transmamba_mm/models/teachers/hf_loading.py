@@ -67,7 +67,7 @@ def load_hf_model(pretrained: str,
         **local)
     _check_config(config, pretrained)
     weights = _open_folder(pretrained)
-    tower = pick_tower(config.model_type, tower)
+    tower = pick_tower(config, tower)
     source: Optional[str] = pretrained
     state = read_tower(weights, tower) if \
         config.model_type == 'llava' and weights is not None else None
@@ -129,11 +129,11 @@ def is_offline(pretrained: str) -> bool:
         value in ('1', 'ON', 'YES', 'TRUE') for value in told)
 
 
-def pick_tower(model_type: str, tower: Optional[str]) -> Optional[str]:
+def pick_tower(config: Any, tower: Optional[str]) -> Optional[str]:
     """Check which tower of a model is asked for.
 
     Args:
-        model_type (str): Kind of the model, as its config says.
+        config (Any): The model's config.
         tower (str, optional): What is asked for.
 
     Returns:
@@ -142,12 +142,14 @@ def pick_tower(model_type: str, tower: Optional[str]) -> Optional[str]:
     Raises:
         ValueError: If the model has no such tower, or must be told one.
     """
-    allowed, tower = TOWERS.get(model_type), tower_name(tower)
+    model_type, tower = config.model_type, tower_name(tower)
+    allowed = TOWERS.get(model_type)
     if allowed is None:
-        if tower is not None:
+        own = 'text' if hasattr(config, 'vocab_size') else 'vision'
+        if tower not in (None, own):
             raise ValueError(
-                f"tower='{tower}', but a {model_type} model is one network; "
-                f'leave `tower` out of {WHERE}.')
+                f"tower='{tower}', but a {model_type} model is one network, "
+                f"the tower '{own}'; leave `tower` out of {WHERE}.")
         return None
     if tower is None and model_type != 'llava':
         return allowed[0]

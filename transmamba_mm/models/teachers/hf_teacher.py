@@ -36,8 +36,8 @@ class HFTeacher(FrozenTeacher):
             name on the hub where there is a network. Set ``HF_HUB_OFFLINE=1``
             to use the hub's cache alone.
         tower (str, optional): 'vision' or 'text' of a CLIP or SigLIP, None
-            is the former; 'text' or 'vision' of a LLaVA, to be given.
-            Defaults to None.
+            is the former; 'text' or 'vision' of a LLaVA, to be given. A model
+            of one tower needs none. Defaults to None.
         dtype (str, optional): See :class:`FrozenTeacher`. Defaults to None.
         input_size (int | Tuple[int, int], optional): See
             :class:`FrozenTeacher`. Defaults to None.

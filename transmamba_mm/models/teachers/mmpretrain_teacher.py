@@ -53,7 +53,7 @@ class MMPretrainTeacher(FrozenTeacher):
                  checkpoint: str,
                  dtype: Optional[str] = None,
                  input_size: Union[int, Sequence[int], None] = None) -> None:
-        model = _build(config)
+        model = build_teacher(config)
         timm_path = _timm_path(model)
         if timm_path is None:
             _check_backbone(model)
@@ -162,8 +162,19 @@ def preprocessor_normalisation(
     return mean, std, to_rgb
 
 
-def _build(config: Union[str, dict]) -> nn.Module:
-    """Build the model; a misspelt one of timm's gets the nearest names."""
+def build_teacher(config: Union[str, dict]) -> nn.Module:
+    """Build the model; a misspelt one of timm's gets the nearest names.
+
+    Args:
+        config (str | dict): See :class:`MMPretrainTeacher`.
+
+    Returns:
+        nn.Module: The model, with random weights.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If a model of timm is unknown.
+    """
     try:
         return get_model(_as_config(config))
     except RuntimeError as error:

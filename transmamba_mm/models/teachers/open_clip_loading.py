@@ -10,8 +10,8 @@ from typing import Any, Dict, Iterator, Optional, Tuple
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from .teacher_weights import (read_teacher_weights, refuse_non_finite,
-                              refuse_quantised)
+from .teacher_weights import (open_teacher_weights, read_teacher_weights,
+                              refuse_non_finite, refuse_quantised)
 
 State = Dict[str, Tensor]
 WHERE = 'the OpenCLIPTeacher in custom_hooks'
@@ -90,6 +90,28 @@ def load_tower(model_name: str,
         network.set_input_size(image_size)
     refuse_non_finite(network, pretrained or model_name)
     return network
+
+
+def learned_scale(model_name: str, pretrained: Optional[str]) -> float:
+    """Read the factor on the cosines from a weights file.
+
+    Args:
+        model_name (str): See :func:`load_tower`.
+        pretrained (str, optional): See :func:`load_tower`.
+
+    Returns:
+        float: The factor; 0 if there is no file, or it does not tell.
+    """
+    folder = _folder(model_name)
+    path = osp.expanduser(
+        pretrained or (_weights_in(folder) if folder else ''))
+    if not osp.isfile(path):
+        return 0.
+    weights = open_teacher_weights(path, f'`pretrained` in {WHERE}')
+    for name in ('logit_scale', 'clip.logit_scale'):
+        if name in weights:
+            return weights[name].float().exp().item()
+    return 0.
 
 
 def import_open_clip() -> Any:

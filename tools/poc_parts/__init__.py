@@ -1,0 +1,1 @@
+"""Parts of ``tools/poc.py``: runs, measurements, statistics and report."""
