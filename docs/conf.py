@@ -17,6 +17,8 @@ extensions = [
     'sphinx_copybutton'
 ]
 exclude_patterns = ['_build']
+# links out of this folder, which tests/test_docs/test_site.py follows
+suppress_warnings = ['myst.xref_missing']
 myst_heading_anchors = 3
 myst_url_schemes = ('http', 'https')
 
