@@ -4,7 +4,7 @@ from itertools import product
 from typing import ClassVar, Dict, List, Tuple
 
 from row import Row
-from variants import VARIANTS
+from variants import options_of
 
 METHODS = ('scratch', 'subclone', 'distill', 'transmamba')
 STUDENTS = ('plainmamba-tiny-32', 'vim-tiny-32', 'vmamba-tiny-32')
@@ -103,7 +103,7 @@ class Run(Row):
             Dict[str, object]: Config keys and values.
         """
         hooks = [n for n, methods in _HOOKS if self.method in methods]
-        changes = {**VARIANTS[self.variant], **self._teacher_shape()}
+        changes = {**options_of(self.variant), **self._teacher_shape()}
         out = {}
         for key, value in changes.items():
             for number, name in enumerate(hooks):
@@ -237,30 +237,30 @@ def losses(epochs: int = 30) -> List[Run]:
 
 
 def screen(epochs: int = 10) -> List[Run]:
-    """List the first question: which cloned tensors hurt, which loss helps.
+    """List the first question: which loss helps, which cloned tensors hurt.
 
     Args:
         epochs (int): Length. Defaults to 10.
 
     Returns:
-        List[Run]: Short runs at 75 % of the images, two seeds.
+        List[Run]: Short runs at 75 % of the images, two seeds; the three
+        students side by side, the weight of the loss first.
     """
-    cloned = ('', 'linear', 'all layers', 'no layers', 'no embeddings',
-              'no position', 'no head', 'no norms', 'linear, all layers')
-    distilled = ('', 'block', 'alpha 3', 'block, alpha 3', 'logits only',
-                 'logits too', 'block, logits too', 'not adaptive')
-    runs = []
-    for seed in range(2):
-        for student in ('vim-tiny-32', 'plainmamba-tiny-32'):
-            rows = [('scratch', '')]
-            rows += [('distill', v) for v in distilled]
-            rows += [('subclone', v) for v in cloned]
-            rows += [('transmamba', v) for v in cloned]
-            runs += [
-                taught(student, method, 0.75, seed, epochs, variant=variant)
-                for method, variant in rows
-            ]
-    return runs
+    taught_by = ('', 'alpha 3', 'alpha 10', 'logits only',
+                 'alpha 3, logits too', 'block, alpha 3',
+                 'alpha 3, not adaptive')
+    cloned = ('linear', 'all layers', 'no layers', 'no embeddings',
+              'no position', 'no head', 'no norms')
+    rows = [('scratch', '')]
+    rows += [('distill', v) for v in taught_by]
+    rows += [('subclone', ''), ('transmamba', '')]
+    rows += [('transmamba', v) for v in taught_by[1:3]]
+    rows += [('transmamba', f'alpha 3, {v}') for v in cloned]
+    return [
+        taught(student, method, 0.75, seed, epochs, variant=variant)
+        for seed, (method,
+                   variant), student in product(range(2), rows, STUDENTS)
+    ]
 
 
 def cloning(epochs: int = 30) -> List[Run]:

@@ -22,19 +22,14 @@ VARIANTS: Dict[str, Dict[str, str]] = {
     'logits too': {
         'model.distiller.logit_weight': '1'
     },
-    'block, logits too': {
-        'model.distiller.features': 'block',
-        'model.distiller.logit_weight': '1'
-    },
     'not adaptive': {
         'model.distiller.adaptive': 'False'
     },
     'alpha 3': {
         'model.distiller.alpha': '3'
     },
-    'block, alpha 3': {
-        'model.distiller.features': 'block',
-        'model.distiller.alpha': '3'
+    'alpha 10': {
+        'model.distiller.alpha': '10'
     },
     # subcloning
     'linear': {
@@ -68,10 +63,22 @@ VARIANTS: Dict[str, Dict[str, str]] = {
         'clone.plan.preset': 'safe',
         'clone.plan.exclude': '[norm,ln1]'
     },
-    'linear, all layers': {
-        'clone.plan.preset': 'linear',
-        'clone.first_n': 'all'
-    },
     # the recipe, alone on a device
     'alone': {},
 }
+
+
+def options_of(variant: str) -> Dict[str, str]:
+    """Return the options of a variant.
+
+    Args:
+        variant (str): Keys of ``VARIANTS``, joined by a comma and a space.
+
+    Returns:
+        Dict[str, str]: Config keys and values, with the two stand-ins.
+    """
+    return {
+        key: value
+        for part in variant.split(', ')
+        for key, value in VARIANTS[part].items()
+    }
