@@ -97,7 +97,7 @@ def test_daquar_small_run(tmp_path, tokenizer):
     dataset = DATASETS.build(
         dict(cfg.train_dataloader.dataset, data_root=str(tmp_path)))
     sizes = {tuple(sample['inputs'].shape) for sample in dataset}
-    assert sizes == {(3, 160, 160)}
+    assert sizes == {(3, 80, 80)}
 
 
 def test_workers_give_batches_without_open_files(tmp_path, tokenizer):

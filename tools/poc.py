@@ -9,6 +9,7 @@ import argparse
 import json
 import signal
 import sys
+import warnings
 from pathlib import Path
 
 from rich.console import Console
@@ -24,6 +25,7 @@ from poc_parts import (answers, conditions, options, page,  # noqa: E402
 
 def main() -> None:
     args = options.parse_args()
+    warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     work_dir = options.find_work_dir(args)
     clock = conditions.Clock(work_dir / 'seconds.json')

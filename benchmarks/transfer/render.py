@@ -16,6 +16,7 @@ from fault_sections import class_table, fault_table
 from figures import Line, label_of
 from lines import read_lines
 from plots import plot_data_curve, plot_over_time
+from retrieval_sections import retrieval_table
 from sections import (LEVELS, ablation_table, cost_table, curve_table,
                       other_table, shape_table, teacher_table, time_table,
                       variant_table)
@@ -126,7 +127,8 @@ def sections(lines: List[Line], results: str,
          'figures was passed on.', fault_table(lines, results)),
         ('Classes', 'Means over the seeds, in %.', class_table(lines,
                                                                results)),
-        ('Retrieval', '', other_table(lines, 'retrieval')),
+        ('Retrieval', 'Text to video, on the test clips.',
+         retrieval_table(lines)),
         ('Visual questions', '', other_table(lines, 'vqa')),
         ('Cost', 'Of one training: seconds of the card (where several '
          'trainings share it, each is charged its share), its energy by the '

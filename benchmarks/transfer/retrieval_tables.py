@@ -4,7 +4,7 @@ The chance level stands beside each result, as ``retrieval/chance_R@1`` of its
 ``metrics``: 100 over the size of the gallery.
 """
 from dataclasses import dataclass
-from typing import ClassVar, Dict, List
+from typing import ClassVar, Dict, List, Optional
 
 from row import Row
 
@@ -244,6 +244,25 @@ def retrieval_heads(epochs: int = 30) -> List[Retrieval]:
     return rows
 
 
+def retrieval(epochs: Optional[int] = None) -> List[Retrieval]:
+    """List all of it, so that no device waits for the end of a table.
+
+    Args:
+        epochs (int, optional): Length. None takes each table's. Defaults to
+            None.
+
+    Returns:
+        List[Retrieval]: The teachers, then one seed after the other.
+    """
+    length = {} if epochs is None else dict(epochs=epochs)
+    rows = {
+        row.name: row
+        for make in (retrieval_motion, retrieval_heads, retrieval_exercises)
+        for row in make(**length)
+    }
+    return sorted(rows.values(), key=lambda r: (not r.is_teacher, r.seed))
+
+
 def retrieval_screen(epochs: int = 10) -> List[Retrieval]:
     """List the first questions, in short trainings of one seed.
 
@@ -267,6 +286,7 @@ def retrieval_screen(epochs: int = 10) -> List[Retrieval]:
 
 
 TABLES = dict(
+    retrieval=retrieval,
     retrieval_exercises=retrieval_exercises,
     retrieval_motion=retrieval_motion,
     retrieval_heads=retrieval_heads,

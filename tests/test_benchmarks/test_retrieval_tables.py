@@ -1,16 +1,13 @@
 """The rows of the retrieval tables are trainings of published recipes."""
 import os.path as osp
-import sys
 from collections import Counter
 
 import pytest
 from mmengine.config import Config, DictAction
 from mmpretrain.registry import HOOKS, MODELS
 
-ROOT = osp.join(osp.dirname(__file__), '..', '..')
-sys.path.insert(0, osp.join(ROOT, 'benchmarks', 'transfer'))
-
-import retrieval_tables as tables  # noqa: E402
+from ..command import ROOT
+from .transfer import retrieval_tables as tables
 
 
 def rows():

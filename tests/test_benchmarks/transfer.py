@@ -12,6 +12,8 @@ import lines  # noqa: E402
 import meter  # noqa: E402
 import record  # noqa: E402
 import render  # noqa: E402
+import retrieval_sections  # noqa: E402
+import retrieval_tables  # noqa: E402
 import row  # noqa: E402
 import run  # noqa: E402
 import sections  # noqa: E402
@@ -19,5 +21,6 @@ import tables  # noqa: E402
 
 __all__ = [
     'claims', 'fault_sections', 'figures', 'lines', 'meter', 'record',
-    'render', 'row', 'run', 'sections', 'tables'
+    'render', 'retrieval_sections', 'retrieval_tables', 'row', 'run',
+    'sections', 'tables'
 ]

@@ -9,7 +9,7 @@ import torch
 from mmpretrain.apis import get_model
 from PIL import Image
 
-from ..command import ROOT
+from ..command import ROOT, run_python
 
 TOOLS = ROOT / 'tools/analysis_tools'
 RECIPES = ROOT / 'configs/transmamba'
@@ -128,6 +128,13 @@ def test_class_activation_map(run, inputs, config, layers):
     run('vis_cam', inputs / 'images/0/0.png', config, 'weights.pth',
         '--target-category', 1, '--save-path', 'cam.png', *layers)
     assert size_of('cam.png') == (model.backbone.img_size[0], ) * 2
+
+
+def test_flags_are_those_of_mmpretrain():
+    """In a process of its own, where nothing is imported yet."""
+    pytest.importorskip('pytorch_grad_cam')
+    told = run_python(TOOLS / 'vis_cam.py', '--help')
+    assert '--target-category' in told and '--aug-smooth' in told
 
 
 def test_curves_and_similarity(run, tmp_path, capsys):

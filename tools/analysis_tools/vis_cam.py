@@ -10,7 +10,6 @@ from types import ModuleType
 from typing import Any, Callable, List
 
 import mmpretrain
-from mmpretrain.datasets import PackInputs
 from picture_parts.inputs import file_pipeline, image_size
 from torch import Tensor, nn
 
@@ -49,7 +48,7 @@ def teach(tool: ModuleType) -> None:
 
     def compose(transforms: List[Callable]) -> Callable:
         # data that is decoded once has no pipeline for a single file
-        if not any(isinstance(t, PackInputs) for t in transforms):
+        if not any(type(t).__name__.startswith('Pack') for t in transforms):
             transforms = file_pipeline(image_size(models[0]))
         return own_compose(transforms)
 

@@ -119,15 +119,16 @@ def curves_figure(groups: Sequence[Dict]) -> Dict:
 
     def plot(axes) -> None:
         for group in groups:
-            if not group.get('curves'):
+            length = min(map(len, group.get('curves') or [[]]))
+            if not length:  # a ready teacher, or stopped while validating
                 continue
-            length = min(map(len, group['curves']))
             curves = np.array([c[:length] for c in group['curves']])
             x = 100 * curves[0, :, 0] / group['epochs']
-            middle, width = curves[..., 1].mean(0), curves[..., 1].std(0)
+            middle = curves[..., 1].mean(0)
             colour = PAGE[group['kind']]
             axes.plot(x, middle, color=colour, label=NAMES[group['kind']])
             if len(curves) > 1:
+                width = curves[..., 1].std(0, ddof=1)
                 axes.fill_between(
                     x,
                     middle - width,
@@ -172,7 +173,11 @@ def time_figure(report: Dict) -> Dict:
                     label='teacher')
             axes.barh(
                 row, total - before, left=before, height=0.5, color=PAGE[kind])
-            axes.annotate(f' {total:.3g}', (total, row), va='center')
+            axes.annotate(
+                f'{total:.3g}', (total, row),
+                xytext=(5, 0),
+                textcoords='offset points',
+                va='center')
         axes.set_yticks([0, 1], ['TransMamba', 'from scratch'])
         axes.set_ylim(-0.6, 1.6)
         axes.margins(x=0.15)

@@ -191,16 +191,17 @@ def spread(values: Optional[Dict], digits: int = 1) -> str:
     return text
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float, *beside: float) -> str:
     """Format a time.
 
     Args:
         seconds (float): The time.
+        *beside (float): Others that it is compared with, in the same unit.
 
     Returns:
         str: In seconds, minutes or hours.
     """
-    unit, name = figures.time_unit(seconds)
+    unit, name = figures.time_unit(max(seconds, *beside, 0.))
     value = seconds / unit
     return f'{value:,.{1 if value < 10 else 0}f} {name}'
 

@@ -221,6 +221,49 @@ def _store_sums(to, rows, lane, ok, V: tl.constexpr):
 
 
 @triton.jit
+def _replay(h, x, steps, pairs, a, order, m, t, L, E, e, ok, s_xe, s_xl,
+            HAS_ORDER: tl.constexpr, PARAMS_IN_ORDER: tl.constexpr,
+            N: tl.constexpr):
+    """Decays of step t and the states after it, from those before."""
+    p, q = _places(order, m, t, L, HAS_ORDER, PARAMS_IN_ORDER)
+    live = ok & (t < L)
+    dt_e = _row(steps + q * E, e, live)
+    dtx_e = dt_e * _row(x + p * s_xl, e * s_xe, live)
+    decay = _decays(dt_e, a, N)
+    return decay, _next_states(h, decay, dtx_e, _load_pairs(pairs + q * N, N),
+                               N)
+
+
+@triton.jit
+def _turn_back(g, dA_n, decay, before, after, pairs, a, dt_e, x_e, dy_e,
+               N: tl.constexpr, V: tl.constexpr, BE: tl.constexpr):
+    """Take g over one step; give what the step adds to the gradients.
+
+    Returns g and dA_n, the V rows whose sums over the channels belong to B
+    and C, and the gradients by dt x and by dt in the exponent.
+    """
+    by_dtx = tl.zeros([BE], tl.float32)
+    by_dt = tl.zeros([BE], tl.float32)
+    dB = ()
+    dC = ()
+    new_g = ()
+    new_dA = ()
+    for n in tl.static_range(N):
+        both = tl.load(pairs + n)
+        g_n = g[n] + dy_e * _high(both)
+        dB = dB + (g_n * (dt_e * x_e), )
+        dC = dC + (dy_e * after[n], )
+        by_dtx += g_n * _low(both)
+        by_log = g_n * (decay[n] * before[n])
+        by_dt += by_log * a[n]
+        new_dA = new_dA + (dA_n[n] + by_log * dt_e, )
+        new_g = new_g + (g_n * decay[n], )
+    # A comes times log2(e): (dt A) / log2(e) is what is in exp
+    return (new_g, new_dA, dB + dC + _zeros(V - 2 * N, BE), by_dtx,
+            by_dt * LN_2)
+
+
+@triton.jit
 def scan_backward(x, steps, A, pairs, D, order, dy, dx, ddelta, dA, dpairs, dD,
                   dbias, marks, states, M, E, L, s_xb, s_xm, s_xe, s_xl, s_sb,
                   s_sm, s_Am, s_Dm, s_yb, s_ym, s_ye, s_yl,
@@ -272,27 +315,18 @@ def scan_backward(x, steps, A, pairs, D, order, dy, dx, ddelta, dA, dpairs, dD,
         for k in range(0, tiles):
             _store_rows(states + k * N * BE, h, lane, all_ok, BE, N)
             for i in tl.static_range(TILE):
-                t = (first + k) * TILE + i
-                p, q = _places(order, m, t, L, HAS_ORDER, PARAMS_IN_ORDER)
-                live = ok & (t < L)
-                dt_e = _row(steps + q * E, e, live)
-                dtx_e = dt_e * _row(x + p * s_xl, e * s_xe, live)
-                h = _next_states(h, _decays(dt_e, a, N), dtx_e,
-                                 _load_pairs(pairs + q * N, N), N)
+                _, h = _replay(h, x, steps, pairs, a, order, m,
+                               (first + k) * TILE + i, L, E, e, ok, s_xe, s_xl,
+                               HAS_ORDER, PARAMS_IN_ORDER, N)
         for further in range(0, tiles):
             k = tiles - 1 - further
             h = _rows(states + k * N * BE, lane, all_ok, BE, N)
             before = (h, )
             decays = ()
             for i in tl.static_range(TILE):
-                t = (first + k) * TILE + i
-                p, q = _places(order, m, t, L, HAS_ORDER, PARAMS_IN_ORDER)
-                live = ok & (t < L)
-                dt_e = _row(steps + q * E, e, live)
-                dtx_e = dt_e * _row(x + p * s_xl, e * s_xe, live)
-                decay = _decays(dt_e, a, N)
-                h = _next_states(h, decay, dtx_e,
-                                 _load_pairs(pairs + q * N, N), N)
+                decay, h = _replay(h, x, steps, pairs, a, order, m,
+                                   (first + k) * TILE + i, L, E, e, ok, s_xe,
+                                   s_xl, HAS_ORDER, PARAMS_IN_ORDER, N)
                 before = before + (h, )
                 decays = decays + (decay, )
             for i in tl.static_range(TILE - 1, -1, -1):
@@ -302,28 +336,10 @@ def scan_backward(x, steps, A, pairs, D, order, dy, dx, ddelta, dA, dpairs, dD,
                 dt_e = _row(steps + q * E, e, live)
                 x_e = _row(x + p * s_xl, e * s_xe, live)
                 dy_e = _row(dy + p * s_yl, e * s_ye, live)
-                dtx_e = dt_e * x_e
-                by_dtx = tl.zeros([BE], tl.float32)
-                by_dt = tl.zeros([BE], tl.float32)
-                dB = ()
-                dC = ()
-                new_g = ()
-                new_dA = ()
-                for n in tl.static_range(N):
-                    both = tl.load(pairs + q * N + n)
-                    g_n = g[n] + dy_e * _high(both)
-                    kept = decays[i][n] * before[i][n]
-                    dB = dB + (g_n * dtx_e, )
-                    dC = dC + (dy_e * before[i + 1][n], )
-                    by_dtx += g_n * _low(both)
-                    by_log = g_n * kept
-                    by_dt += by_log * a[n]
-                    new_dA = new_dA + (dA_n[n] + by_log * dt_e, )
-                    new_g = new_g + (g_n * decays[i][n], )
-                g = new_g
-                dA_n = new_dA
-                # A comes times log2(e): (dt A) / log2(e) is what is in exp
-                by_dt = by_dt * LN_2 + by_dtx * x_e
+                g, dA_n, sums, by_dtx, by_dt = _turn_back(
+                    g, dA_n, decays[i], before[i], before[i + 1],
+                    pairs + q * N, a, dt_e, x_e, dy_e, N, V, BE)
+                by_dt += by_dtx * x_e
                 if SOFTPLUS:
                     by_dt = by_dt * slope(dt_e)
                 dD_e += dy_e * x_e
@@ -335,9 +351,6 @@ def scan_backward(x, steps, A, pairs, D, order, dy, dx, ddelta, dA, dpairs, dD,
                     ddelta + q * E + e,
                     by_dt.to(ddelta.dtype.element_ty),
                     mask=live)
-                sums = dB + dC
-                for n in tl.static_range(V - 2 * N):
-                    sums = sums + (tl.zeros([BE], tl.float32), )
                 _store_sums(dpairs + q * V, sums, lane, all_ok & (t < L), V)
     _store_rows(dA + pid * N * E, dA_n, e, ok, E, N)
     if HAS_D:

@@ -9,10 +9,15 @@ from mmpretrain.models.backbones.vision_transformer import \
 from torch import nn
 
 from transmamba_mm.models.layers import MambaBlock
+from transmamba_mm.models.losses import AdaptiveCosineLoss
 
-#: Which method of a block is compiled. It calls no module from outside whose
-#: hooks a recorder may listen to.
-METHODS = {MambaBlock: 'mix', TransformerEncoderLayer: 'forward'}
+#: Which method is compiled, of blocks and of the loss on their features. It
+#: calls no module whose hooks a recorder may listen to.
+METHODS = {
+    MambaBlock: 'mix',
+    TransformerEncoderLayer: 'forward',
+    AdaptiveCosineLoss: 'forward'
+}
 
 
 @contextmanager
@@ -28,7 +33,7 @@ def compiled_blocks(*models: nn.Module) -> Iterator[int]:
             or of MMPretrain's ``VisionTransformer``.
 
     Yields:
-        int: How many blocks there are.
+        int: How many methods are compiled.
     """
     blocks = []
     for module in (m for model in models for m in model.modules()):

@@ -1,5 +1,6 @@
 # DAQUAR: questions on 1,449 photos of rooms, split by image. In the usual
-# split most test images are training images too
+# split most test images are training images too. 80 pixels, the sides in any
+# ratio
 data_root = 'data/daquar/'
 # made by tools/dataset_converters/word_tokenizer.py
 tokenizer = 'data/daquar/tokenizer'
@@ -12,7 +13,10 @@ data_preprocessor = dict(
 
 train_pipeline = [
     dict(type='transmamba_mm.LoadImage', cache=True),
-    dict(type='Resize', scale=(80, 80)),
+    dict(
+        type='mmpretrain.RandomResizedCrop',
+        scale=80,
+        crop_ratio_range=(0.7, 1.0)),
     dict(
         type='transmamba_mm.TokenizeConversation',
         tokenizer=tokenizer,

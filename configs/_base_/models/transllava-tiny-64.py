@@ -1,19 +1,11 @@
 # Mamba student for 64-pixel images in 64 tokens: the vision tower of
 # llava-tiny-64, a cross-Mamba fusion, and a Mamba of 4 layers and width 192
+_base_ = 'llava-tiny-64.py'
+
 model = dict(
-    type='transmamba_mm.TransLlava',
-    vision_tower=dict(
-        backbone=dict(
-            type='mmpretrain.VisionTransformer',
-            arch=dict(
-                embed_dims=192,
-                num_layers=4,
-                num_heads=3,
-                feedforward_channels=768),
-            img_size=64,
-            patch_size=8)),
     language_model=dict(
         config=dict(
+            _delete_=True,
             model_type='mamba',
             hidden_size=192,
             num_hidden_layers=4,
@@ -22,5 +14,4 @@ model = dict(
             pad_token_id=0,
             bos_token_id=2,
             eos_token_id=3)),
-    fusion=dict(),
-    freeze=())
+    fusion=dict())

@@ -1,9 +1,12 @@
+import cv2
 import numpy as np
 import pytest
 from mmengine.dataset import DefaultSampler
 from mmpretrain.registry import DATASETS, TRANSFORMS
 from torch.utils.data import DataLoader
 
+from transmamba_mm.datasets.transforms import LoadImage, TokenizeConversation
+from ...vqa_toy import words_like
 from ..image_folder import make_image_folder
 
 
@@ -97,3 +100,37 @@ def test_image_of_an_inferencer_stays():
     load = TRANSFORMS.build(dict(type='transmamba_mm.LoadImage'))
     image = np.zeros((4, 4, 3), np.uint8)
     assert load(dict(img=image))['img'] is image
+
+
+def test_cached_images_are_read_once(tmp_path):
+    path = tmp_path / 'image.png'
+    cv2.imwrite(str(path), np.full((4, 6, 3), 7, np.uint8))
+    plain, cached = (LoadImage(cache=cache) for cache in (False, True))
+    first = cached(dict(img_path=str(path), note=1))
+    assert first.keys() == plain(dict(img_path=str(path), note=1)).keys()
+    path.unlink()
+    again = cached(dict(img_path=str(path), note=2))
+    assert again['img'] is first['img'] and again['note'] == 2
+    assert again['ori_shape'] == again['img_shape'] == (4, 6)
+    with pytest.raises(ValueError):  # later steps must not change it
+        again['img'][0] = 0
+    with pytest.raises(ValueError, match='cannot be read'):
+        plain(dict(img_path=str(path)))
+
+
+def test_cached_texts_are_read_once(tmp_path):
+    words_like().save_pretrained(tmp_path)
+    plain, cached = (
+        TokenizeConversation(str(tmp_path), cache=cache)
+        for cache in (False, True))
+    sample = dict(question='What is this?', gt_answer='no')
+    want = plain(dict(sample))
+    for _ in range(2):
+        got = cached(dict(sample))
+        assert got.keys() == want.keys()
+        assert (got['input_ids'] == want['input_ids']).all()
+        assert (got['labels'] == want['labels']).all()
+    cached.tokenizer = None  # a text that was seen needs none
+    cached(dict(sample))
+    with pytest.raises(ValueError, match='NoneType'):
+        cached(dict(sample, gt_answer='yes'))

@@ -256,3 +256,52 @@ def test_adapters_do_not_hide_the_weights(tokenizer, teacher):
     assert torch.equal(model.state_dict()[name][:32],
                        source[f'{TEXT}layers.0.self_attn.v_proj.weight'])
     model(**make_batch(model), mode='loss')['loss'].backward()
+
+
+def test_every_tower_of_a_checkpoint_is_read(tokenizer):
+    """And an image tower of our names teaches a ViM."""
+    cfg = model_cfg(tokenizer, 'llama')
+    cfg['vision_tower']['backbone'] = dict(
+        type='mmpretrain.VisionTransformer',
+        arch=dict(
+            embed_dims=24, num_layers=2, num_heads=2, feedforward_channels=48),
+        img_size=16,
+        patch_size=8)
+    torch.manual_seed(0)
+    model = MODELS.build(cfg)
+    state = model.state_dict()
+    towers = ('vision', 'text', 'projector')
+    read = {tower: read_teacher(state, tower) for tower in towers}
+    assert read['text'].info.towers == towers
+    backbone = model.vision_tower.backbone
+    assert torch.equal(read['vision']['layers.1.v.weight'],
+                       backbone.layers[1].attn.qkv.weight[48:])
+    assert torch.equal(read['vision']['patch_embed.weight'],
+                       backbone.patch_embed.projection.weight)
+    assert torch.equal(read['projector']['projector.fc2.weight'],
+                       model.projector[2].weight)
+    assert read['text'].info.norm == 'rms'
+    linear = MODELS.build({**cfg, 'projector': 'linear'})
+    read = read_teacher(linear.state_dict(), 'projector')
+    assert torch.equal(read['projector.fc1.weight'], linear.projector.weight)
+
+
+def test_state_space_parameters_come_from_a_mamba(tokenizer, teacher,
+                                                  tmp_path):
+    path, _ = teacher
+    mamba = student(tokenizer).language_model
+    with torch.no_grad():
+        for p in mamba.parameters():
+            p.normal_()
+    mamba.save_pretrained(tmp_path)
+    model = student(tokenizer)
+    _, rows = clone(model, path, 'safe', ssm_checkpoint=str(tmp_path))
+    ours, theirs = (
+        m.backbone.layers[1].mixer for m in (model.language_model, mamba))
+    for name in ('A_log', 'D', 'conv1d.weight', 'x_proj.weight'):
+        assert torch.equal(
+            ours.get_parameter(name), theirs.get_parameter(name))
+        assert rows[f'layers.1.mixer.{name}'].from_mamba
+    assert not torch.equal(ours.in_proj.weight, theirs.in_proj.weight)
+    with pytest.raises(ValueError, match="is a 'mamba2'.*pretrained"):
+        clone(student(tokenizer, 'mamba2'), path, ssm_checkpoint=str(tmp_path))

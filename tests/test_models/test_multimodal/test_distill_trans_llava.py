@@ -34,9 +34,13 @@ def teacher_of(cfg, folder, **kwargs):
             **kwargs))
 
 
-def student_of(tokenizer, kind='mamba', distiller=None, **kwargs):
+def student_of(tokenizer,
+               kind='mamba',
+               distiller=None,
+               language=None,
+               **kwargs):
     torch.manual_seed(0)
-    cfg = model_cfg(tokenizer, kind, freeze=())
+    cfg = model_cfg(tokenizer, kind, language, freeze=())
     cfg.update(
         type='transmamba_mm.DistillTransLlava',
         distiller={
@@ -165,6 +169,31 @@ def test_answers_of_a_student_need_no_teacher(pair, tokenizer):
     assert all(k.startswith('distiller.') for k in result.unexpected_keys)
     batch = make_batch(student, for_answer=True)
     assert torch.equal(student.generate(**batch), plain.generate(**batch))
+
+
+def test_adapters_and_recomputed_layers_are_distilled_too(tokenizer, pair):
+    """Recomputing changes nothing; of adapters, only these learn."""
+    student, teacher = pair
+    batch = make_batch(student)
+    losses = student(**batch, mode='loss')
+    student.language_model.gradient_checkpointing_enable(
+        gradient_checkpointing_kwargs=dict(use_reentrant=False))
+    again = student(**batch, mode='loss')
+    for key, value in losses.items():
+        torch.testing.assert_close(again[key], value, msg=key)
+    sum(v for k, v in again.items() if 'loss' in k).backward()
+    assert all(p.grad is not None for p in student.parameters())
+    pytest.importorskip('peft')
+    adapted = student_of(tokenizer, language=dict(lora=dict(r=2)))
+    adapted.attach_teacher(teacher)
+    losses = adapted(**batch, mode='loss')
+    sum(v for k, v in losses.items() if 'loss' in k).backward()
+    learnt = {
+        n
+        for n, p in adapted.named_parameters()
+        if n.startswith('language_model.') and p.grad is not None
+    }
+    assert learnt and all('lora_' in name for name in learnt)
 
 
 @pytest.mark.parametrize('temperature, chunk', [(1., 7), (2., 100), (1., 40)])

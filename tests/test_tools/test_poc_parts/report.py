@@ -59,6 +59,19 @@ def make_speed(model, batch):
         memory_mib=14.2)
 
 
+def make_conditions():
+    return dict(
+        notes=['There is no validation folder.'],
+        limits=['The validation images are from the same folder.'],
+        made=dict(
+            command='python tools/poc.py flowers',
+            runs=[dict(title='Teacher', command='python tools/train.py x')],
+            versions=dict(python='3.11', torch='2.13'),
+            machine='a CPU',
+            date='2026-01-31',
+            minutes=12.3))
+
+
 def make_report():
     """Return results of three seeds, with a teacher trained here."""
     difference = dict(
@@ -106,12 +119,4 @@ def make_report():
             make_speed(model, batch) for model in ('teacher', 'student')
             for batch in (1, 32)
         ],
-        notes=['There is no validation folder.'],
-        limits=['The validation images are from the same folder.'],
-        made=dict(
-            command='python tools/poc.py flowers',
-            runs=[dict(title='Teacher', command='python tools/train.py x')],
-            versions=dict(python='3.11', torch='2.13'),
-            machine='a CPU',
-            date='2026-01-31',
-            minutes=12.3))
+        **make_conditions())

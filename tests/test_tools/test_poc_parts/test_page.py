@@ -4,7 +4,7 @@ import re
 
 import pytest
 from PIL import Image
-from poc_parts import conditions, page, progress, svg
+from poc_parts import conditions, page, svg
 
 from .report import make_report
 
@@ -100,6 +100,13 @@ def test_a_teacher_without_head_is_no_obstacle():
     assert any('was given' in text for text in conditions.limits(report))
 
 
+def test_a_run_stopped_before_its_only_validation_is_drawn():
+    report = make_report()
+    report['groups'][0]['curves'] = [[]]
+    report['groups'][1]['curves'][0] = []
+    assert page.render(report, [], None).count('<svg') == 6
+
+
 def test_limits_follow_the_runs():
     report = make_report()
     assert not any('given' in t or 'one seed' in t
@@ -158,16 +165,6 @@ def test_durations(seconds, text):
     assert page.duration(seconds) == text
 
 
-def test_bars_read_the_end_of_a_long_log(tmp_path):
-    log = tmp_path / '1' / 'vis_data' / 'scalars.json'
-    log.parent.mkdir(parents=True)
-    row = '{"loss": 1.0, "epoch": %d, "step": %d}\n'
-    log.write_text(''.join(row % (i // 10, i)
-                           for i in range(2000)) + '{"loss": 1.0, "epo')
-
-    class Run:
-        dir = tmp_path
-
-    rows = progress.newest_rows(Run)
-    assert rows[-1] == dict(loss=1., epoch=199, step=1999)
-    assert len(rows) < 200
+def test_times_side_by_side_have_one_unit():
+    assert page.duration(79., 98.) == '1.3 minutes'
+    assert page.duration(98., 79.) == '1.6 minutes'

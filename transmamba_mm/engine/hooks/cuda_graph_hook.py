@@ -69,7 +69,7 @@ class CUDAGraphHook(Hook):
             count = self._stack.enter_context(
                 compiled_blocks(runner.model, *_teachers(runner)))
             print_log(
-                f'CUDAGraphHook: {count} blocks are compiled',
+                f'CUDAGraphHook: {count} parts are compiled',
                 logger='current')
         runner.model.train_step = GraphedTrainStep(runner.model,
                                                    runner.optim_wrapper,

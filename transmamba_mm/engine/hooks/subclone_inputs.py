@@ -118,6 +118,25 @@ def check_words(path: str, source: TeacherState, model: nn.Module,
             f"model.tokenizer to the teacher's, or change {where}.")
 
 
+def check_ssm_student(path: Optional[str], language_model: nn.Module) -> None:
+    """Refuse a language model that a Mamba's parameters do not fit.
+
+    Args:
+        path (str, optional): ``ssm_checkpoint`` of the hook.
+        language_model (nn.Module): The student's.
+
+    Raises:
+        ValueError: If it is no Mamba of the first kind.
+    """
+    kind = language_model.config.model_type
+    if path is not None and kind != 'mamba':
+        raise ValueError(
+            f"ssm_checkpoint='{path}' of WeightSubcloneHook in custom_hooks "
+            f"is for a student of the kind 'mamba', and "
+            f"model.language_model is a '{kind}': leave it out, or start from "
+            "a trained one by model.language_model.pretrained.")
+
+
 def read_teacher_file(path: str,
                       key: str,
                       tower: Optional[str] = None) -> TeacherState:

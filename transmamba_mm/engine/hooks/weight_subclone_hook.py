@@ -21,8 +21,9 @@ from transmamba_mm.utils.runner import is_fresh_start, unwrap
 from transmamba_mm.utils.training_batches import training_batches
 from transmamba_mm.utils.weight_files import open_weights
 from .subclone_inputs import (check_importance, check_scoring_teacher,
-                              check_words, find_teacher_config,
-                              read_mamba_file, read_teacher_file)
+                              check_ssm_student, check_words,
+                              find_teacher_config, read_mamba_file,
+                              read_teacher_file)
 from .subclone_target import (copied_tensors, find_backbone, is_language,
                               position_layout, student_tensors,
                               whole_parameters, write_tensors)
@@ -57,9 +58,10 @@ class WeightSubcloneHook(Hook):
         tower (str, optional): 'vision', 'text' or 'projector', if the file
             holds several; None takes 'text' for a language model and the
             first of these for others. Defaults to None.
-        copy (str | Sequence[str]): Parts that the student has exactly as the
-            teacher does, such as ``('vision_tower', 'projector')``, which
-            are copied whole (our choice). Defaults to none.
+        copy (str | Sequence[str], optional): Parts that the student has
+            exactly as the teacher does, such as ``('vision_tower',
+            'projector')``, which are copied whole (our choice). Defaults to
+            None.
         importance (str, optional): Which units of a wide teacher are kept:
 
             - 'change': those that fine-tuning changed least (the paper's),
@@ -96,22 +98,21 @@ class WeightSubcloneHook(Hook):
 
     priority = 'HIGH'
 
-    def __init__(
-        self,
-        checkpoint: str,
-        plan: Union[str, dict, Sequence[dict]] = 'safe',
-        prefix: str = 'backbone.',
-        pretrained_checkpoint: Optional[str] = None,
-        rescale: bool = False,
-        first_n: Union[int, str, None] = None,
-        depth_map: Union[str, Sequence[int]] = 'proportional',
-        tower: Optional[str] = None,
-        importance: Optional[str] = None,
-        teacher: Optional[dict] = None,
-        importance_batches: int = 4,
-        ssm_checkpoint: Optional[str] = None,
-        ssm_directions: str = 'all',
-        copy: Union[str, Sequence[str]] = ()) -> None:
+    def __init__(self,
+                 checkpoint: str,
+                 plan: Union[str, dict, Sequence[dict]] = 'safe',
+                 prefix: str = 'backbone.',
+                 pretrained_checkpoint: Optional[str] = None,
+                 rescale: bool = False,
+                 first_n: Union[int, str, None] = None,
+                 depth_map: Union[str, Sequence[int]] = 'proportional',
+                 tower: Optional[str] = None,
+                 importance: Optional[str] = None,
+                 teacher: Optional[dict] = None,
+                 importance_batches: int = 4,
+                 ssm_checkpoint: Optional[str] = None,
+                 ssm_directions: str = 'all',
+                 copy: Union[str, Sequence[str], None] = None) -> None:
         self.checkpoint = checkpoint
         self.pretrained_checkpoint = pretrained_checkpoint
         self.tower = tower
@@ -123,7 +124,7 @@ class WeightSubcloneHook(Hook):
         self.importance_batches = importance_batches
         self.ssm_checkpoint = ssm_checkpoint
         self.ssm_directions = ssm_directions
-        self.copy = (copy, ) if isinstance(copy, str) else tuple(copy)
+        self.copy = (copy, ) if isinstance(copy, str) else tuple(copy or ())
 
     def before_train(self, runner: Runner) -> None:
         """Clone, unless weights were loaded.
@@ -178,6 +179,7 @@ class WeightSubcloneHook(Hook):
         source = read_teacher_file(self.checkpoint, 'checkpoint', tower)
         if is_language(backbone):
             check_words(self.checkpoint, source, model, backbone)
+            check_ssm_student(self.ssm_checkpoint, backbone)
         compare_with_student(source, model)
         pretrained = None
         if self.importance == 'change':

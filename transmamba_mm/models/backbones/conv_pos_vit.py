@@ -20,6 +20,8 @@ class ConvPosViT(VisionTransformer):
 
     Args:
         *args: As ``VisionTransformer``.
+        norm_cfg (dict, optional): Config of the norms; None means LN with
+            an eps of 1e-6, as ``VisionTransformer``. Defaults to None.
         layer_cfgs (dict, optional): Arguments of every layer. Defaults to
             None.
         **kwargs: As ``VisionTransformer``.
@@ -27,9 +29,11 @@ class ConvPosViT(VisionTransformer):
 
     def __init__(self,
                  *args,
+                 norm_cfg: Optional[dict] = None,
                  layer_cfgs: Optional[dict] = None,
                  **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+        norm_cfg = norm_cfg or dict(type='LN', eps=1e-6)
+        super().__init__(*args, norm_cfg=norm_cfg, **kwargs)
         self.layers = ModuleList(
             ConvPosLayer(
                 self.num_extra_tokens,
@@ -37,6 +41,7 @@ class ConvPosViT(VisionTransformer):
                 num_heads=self.arch_settings['num_heads'],
                 feedforward_channels=self.
                 arch_settings['feedforward_channels'],
+                norm_cfg=norm_cfg,
                 **(layer_cfgs or {})) for _ in range(self.num_layers))
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
