@@ -208,8 +208,7 @@ class Search:
         if not trials:
             return
         best = self.study.best_trial
-        write_config(self.out, self.base,
-                           self.space.changes(best.params))
+        write_config(self.out, self.base, self.space.changes(best.params))
         rows = [
             dict(number=t.number, value=t.value, **t.params) for t in trials
         ]

@@ -4,8 +4,8 @@ from typing import Iterator
 
 import torch
 from mmcv.cnn.bricks import DropPath
-from mmpretrain.models.backbones.vision_transformer import (
-    TransformerEncoderLayer)
+from mmpretrain.models.backbones.vision_transformer import \
+    TransformerEncoderLayer
 from torch import nn
 
 from transmamba_mm.models.layers import MambaBlock

@@ -5,8 +5,7 @@ from torch import Tensor, nn
 
 from transmamba_mm.ops import (ScanOrders, bidirectional_orders,
                                direction_conv1d, multi_direction_scan)
-from .mamba_mixer import (MambaMixer, aligned, init_state_matrix,
-                          init_step_size)
+from .mamba_mixer import MambaMixer, aligned, init_state_matrix, init_step_size
 
 
 class BidirectionalMixer(MambaMixer):

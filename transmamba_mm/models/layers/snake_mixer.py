@@ -6,8 +6,7 @@ from mmengine.model.weight_init import trunc_normal_
 from torch import Tensor, nn
 
 from transmamba_mm.ops import ScanOrders, multi_direction_scan, snake_orders
-from .mamba_mixer import (MambaMixer, aligned, init_state_matrix,
-                          init_step_size)
+from .mamba_mixer import MambaMixer, aligned, init_state_matrix, init_step_size
 
 
 class SnakeMixer(MambaMixer):

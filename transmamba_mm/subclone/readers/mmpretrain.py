@@ -30,6 +30,5 @@ MMPRETRAIN = Dialect(
     'mmpretrain', (Tower('vision', ((r'(?:module\.)?(?:backbone\.)?', ROWS),
                                     (r'(?:module\.)?', HEAD_ROWS))), ),
     example='backbone.layers.0.attn.qkv.weight',
-    ignored=(
-        r'data_preprocessor\..*', r'head\.layers\.pre_logits\..*',
-        r'(?:module\.)?(?:backbone\.)?layers\.\d+\.pos_conv\..*'))
+    ignored=(r'data_preprocessor\..*', r'head\.layers\.pre_logits\..*',
+             r'(?:module\.)?(?:backbone\.)?layers\.\d+\.pos_conv\..*'))
