@@ -119,8 +119,8 @@ def common_options(row: Row) -> Dict[str, object]:
     if torch.cuda.is_available() and row.graph:
         options['default_hooks.cuda_graph.type'] = (
             'transmamba_mm.CUDAGraphHook')
-        # compiling takes as long as some ten epochs save
-        options['default_hooks.cuda_graph.compile'] = row.epochs >= 20
+        # not worth its time in a short try
+        options['default_hooks.cuda_graph.compile'] = row.epochs >= 10
     if row.predictions:
         options['default_hooks.predictions.type'] = (
             'transmamba_mm.SavePredictionsHook')
