@@ -6,7 +6,7 @@ import torch
 from mmpretrain.registry import MODELS
 
 from tests.toy import student_cfg
-from transmamba_mm.ops import get_scan_backend, selective_scan
+from transmamba_mm.ops import mamba_ssm, selective_scan
 
 pytestmark = [
     pytest.mark.gpu,
@@ -45,9 +45,9 @@ def run(args, backend, dtype=None):
 
 @pytest.fixture(params=BACKENDS)
 def backend(request):
-    best = get_scan_backend(torch.zeros(1, device='cuda'))
-    if request.param == 'mamba_ssm' and best != 'mamba_ssm':
-        pytest.skip('mamba-ssm is not installed or does not work here')
+    if request.param == 'mamba_ssm':
+        if reason := mamba_ssm.why_not(torch.device('cuda')):
+            pytest.skip(reason)
     return request.param
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from transmamba_mm.ops import (chunked, get_scan_backend, selective_scan,
-                               set_scan_backend)
+from transmamba_mm.ops import (chunked, get_scan_backend, mamba_ssm,
+                               selective_scan, set_scan_backend, triton_scan)
 from .utils import NAMES, cast, make_inputs, relative, run
 
 interface = import_module('transmamba_mm.ops.selective_scan')
@@ -335,6 +335,17 @@ def test_backend_on_a_cpu(used):
     assert get_scan_backend() == 'chunked'
     selective_scan(**make_inputs())
     assert used == ['chunked']
+
+
+def test_next_backend_where_kernels_are_missing(monkeypatch):
+    card = torch.device('cuda')
+    monkeypatch.setattr(mamba_ssm, '_extension', lambda device: None)
+    monkeypatch.setattr(triton_scan, '_kernels', lambda: object())
+    assert get_scan_backend(card) == 'triton'
+    monkeypatch.setattr(triton_scan, '_kernels', lambda: None)
+    assert get_scan_backend(card) == 'chunked'
+    monkeypatch.setattr(mamba_ssm, '_extension', lambda device: object())
+    assert get_scan_backend(card) == 'mamba_ssm'
 
 
 def test_forced_backend(monkeypatch, used):

@@ -40,6 +40,10 @@ def test_dry_run_is_what_the_hook_does(tmp_path):
     model = MODELS.build(cfg.model)
     _, want = hook.clone(model)
     assert report == json.loads(want.to_json())
+    names = [n.replace('backbone.', '') for n, _ in model.named_parameters()]
+    assert sorted(r['tensor'] for r in report['rows']) == sorted(names)
+    for row in report['rows']:
+        assert row['reason' if row['action'] == 'skipped' else 'source'], row
     assert report['total'] == sum(p.numel() for p in model.parameters())
     assert 0 < report['percent'] < 100
     assert f'({report["percent"]:.1f} %) come from the teacher' in log
