@@ -7,6 +7,7 @@ backward without atomics, so that it gives the same gradients at each run.
 import os
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
+from types import ModuleType
 from typing import Dict, List, Optional, Tuple
 
 import torch
@@ -53,11 +54,11 @@ def why_not(device: torch.device,
 
 
 @lru_cache(maxsize=None)
-def kernels():
+def kernels() -> Optional[ModuleType]:
     """Import Triton and the kernels.
 
     Returns:
-        module, optional: ``triton_kernels``, None where there is no Triton.
+        ModuleType, optional: ``triton_kernels``, None where there is no Triton.
     """
     try:
         from . import triton_kernels
