@@ -64,6 +64,7 @@ def installed(wheel, tmp_path_factory):
 
 
 def test_wheel_is_complete(wheel):
+    assert wheel.name.endswith('-none-any.whl')
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     modules = {

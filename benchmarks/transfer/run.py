@@ -11,6 +11,7 @@ import argparse
 import io
 import os
 import os.path as osp
+import re
 import signal
 import subprocess
 import sys
@@ -77,7 +78,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--only', default='', help='rows whose name holds all these words')
     parser.add_argument(
-        '--part', default='0/1', help='every n-th row from row i, as i/n')
+        '--part',
+        type=_part,
+        default='0/1',
+        help='every n-th row from row i, as i/n; the first part is 0/n')
     parser.add_argument(
         '--list',
         action='store_true',
@@ -87,6 +91,14 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     args.teachers = args.teachers or args.work_dir
     return args
+
+
+def _part(text: str) -> str:
+    found = re.fullmatch(r'(\d+)/(\d+)', text)
+    if found is None or int(found[1]) >= int(found[2]):
+        raise argparse.ArgumentTypeError(
+            f'{text!r}: must be i/n with i from 0 to n - 1')
+    return text
 
 
 def common_options(row: Row) -> Dict[str, object]:

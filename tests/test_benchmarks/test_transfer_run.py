@@ -101,6 +101,14 @@ def test_a_row_is_a_call_of_the_training_tool():
     assert 'default_hooks.predictions.type' not in options
 
 
+@pytest.mark.parametrize('part', ['2/2', '1', '/2', 'a/b', '-1/2'])
+def test_a_part_that_loses_rows_is_refused(monkeypatch, capsys, part):
+    monkeypatch.setattr(sys, 'argv', ['run.py', 'timing', f'--part={part}'])
+    with pytest.raises(SystemExit):
+        run.parse_args()
+    assert 'must be i/n with i from 0 to n - 1' in capsys.readouterr().err
+
+
 def test_options_of_a_row_go_before(monkeypatch):
     monkeypatch.setattr(Toy, 'options',
                         lambda self: {'train_cfg.val_interval': 1})

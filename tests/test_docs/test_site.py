@@ -44,6 +44,12 @@ def test_links_lead_somewhere(page):
     assert not broken_links(page, (ROOT / page).read_text())
 
 
+@pytest.mark.parametrize('page', PAGES, ids=str)
+def test_no_merge_has_left_its_marks(page):
+    text = (ROOT / page).read_text()
+    assert not re.search(r'^(<{7}|>{7}|\|{7}) ', text, re.M)
+
+
 def test_broken_links_are_found():
     text = ('# Some page\n[a](no.md) [b](#some-page) [c](#other)\n'
             '[d](install.md#cpu) [e](install.md#gpu) [f](https://x.org/y)')

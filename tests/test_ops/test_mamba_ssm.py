@@ -1,7 +1,7 @@
 """The mamba-ssm back end on a stand-in for its CUDA extension."""
+import runpy
 import sys
 import types
-from importlib import import_module
 
 import pytest
 import torch
@@ -240,8 +240,21 @@ def test_cpu_run_probes_nothing(monkeypatch):
     selective_scan(**make_inputs())
 
 
-def test_module_path_is_free_of_mamba_ssm():
-    """The package is not needed, only its extension."""
-    import_module('transmamba_mm.ops.mamba_ssm')
-    assert 'mamba_ssm' not in sys.modules
-    assert 'selective_scan_cuda' not in sys.modules
+@pytest.mark.filterwarnings('ignore:.*found in sys.modules')
+def test_module_path_is_free_of_mamba_ssm(extension, monkeypatch):
+    """Nobody asks for the package, only for its extension."""
+    asked = []
+
+    class Watch:
+
+        def find_spec(self, name, *args):
+            asked.append(name)
+
+    monkeypatch.setattr(sys, 'meta_path', [Watch(), *sys.meta_path])
+    monkeypatch.delitem(sys.modules, 'selective_scan_cuda')
+    kernels.load_extension.cache_clear()
+    for name in ('kernels', 'mamba_ssm'):
+        runpy.run_module(f'transmamba_mm.ops.{name}')
+    get_scan_backend(torch.zeros(1))
+    assert 'selective_scan_cuda' in asked
+    assert 'mamba_ssm' not in asked

@@ -111,8 +111,12 @@ def estimate(jobs: Sequence[Job], costs: Dict[str, Cost], share: float,
         max(students[i:i + slots]) for i in range(0, len(students), slots))
 
 
-def make_plan(jobs: Sequence[Job], costs: Dict[str, Cost], seconds: float,
-              slots: int, validations: int) -> Plan:
+def make_plan(jobs: Sequence[Job],
+              costs: Dict[str, Cost],
+              seconds: float,
+              slots: int,
+              validations: int,
+              spent: float = 0.) -> Plan:
     """Find the longest trainings that fit.
 
     Epochs are cut to a quarter, then seeds to one, then epochs to one.
@@ -123,6 +127,7 @@ def make_plan(jobs: Sequence[Job], costs: Dict[str, Cost], seconds: float,
         seconds (float): Time for them.
         slots (int): Trainings side by side.
         validations (int): Validations of a training, at most.
+        spent (float): Seconds of the test runs. Defaults to 0.
 
     Returns:
         Plan: The plan.
@@ -143,11 +148,12 @@ def make_plan(jobs: Sequence[Job], costs: Dict[str, Cost], seconds: float,
             plan = Plan(share, seeds, needed(share, seeds))
             plan.notes += _tell(plan, jobs, wanted)
             return plan
-    short = needed(0., 1) / (1 - RESERVE) / 60
+    least = (needed(0., 1) + spent) / (1 - RESERVE) / 60
     raise SystemExit(
-        f'--budget is too short: one epoch of each training with one seed '
-        f'needs about {short:.1f} minutes, on top of the test runs. Raise '
-        '--budget, give fewer --fractions, or another --student.')
+        '--budget is too short: the test runs and one epoch of each training '
+        f'with one seed need about {math.ceil(least)} minutes. Raise '
+        '--budget, give fewer --fractions, another --student or a smaller '
+        '--size.')
 
 
 def _largest(fits: Callable[[float], bool], low: float) -> float:
@@ -171,9 +177,11 @@ def _tell(plan: Plan, jobs: Sequence[Job], wanted: int) -> List[str]:
         parts = [
             f'{who} {plan.epochs(job.epochs, job.kind)} of {job.epochs}'
             for who, job in cut.items()
+            if plan.epochs(job.epochs, job.kind) < job.epochs
         ]
-        notes.append('Shortened to fit the budget: epochs of the '
-                     f'{", ".join(parts)}.')
+        if parts:
+            notes.append('Shortened to fit the budget: epochs of the '
+                         f'{", ".join(parts)}.')
     if plan.seeds < wanted:
         notes.append(f'Shortened to fit the budget: {plan.seeds} of {wanted} '
                      'seeds.')

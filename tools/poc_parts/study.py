@@ -212,7 +212,7 @@ def get_plan(args: argparse.Namespace, settings: Settings,
     seconds = (1 - budget.RESERVE) * 60 * args.budget - spent
     plan = budget.make_plan(
         planned_jobs(args, settings, given), costs, seconds, settings.jobs,
-        MAX_VALIDATIONS)
+        MAX_VALIDATIONS, spent)
     atomic_write(known, json.dumps(plan.to_dict(), indent=2).encode())
     print(
         f'Planned: {plan.seconds / 60:.1f} minutes of training.',

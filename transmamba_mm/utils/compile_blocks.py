@@ -35,21 +35,21 @@ def compiled_blocks(*models: nn.Module) -> Iterator[int]:
     Yields:
         int: How many methods are compiled.
     """
-    blocks = []
+    blocks = {}  # a module may be part of two models
     for module in (m for model in models for m in model.modules()):
         for kind, method in METHODS.items():
             if isinstance(module, kind):
-                blocks.append((module, method))
+                blocks[module] = method
         if isinstance(module, DropPath):
             # MMPretrain gives numbers of NumPy, at which a compiler stops
             module.drop_prob = float(module.drop_prob)
     # a block may differ from the others in shape or stochastic depth
     with torch._dynamo.config.patch(recompile_limit=64):
-        for module, method in blocks:
+        for module, method in blocks.items():
             compiled = torch.compile(getattr(module, method), dynamic=False)
             setattr(module, method, compiled)
         try:
             yield len(blocks)
         finally:
-            for module, method in blocks:
+            for module, method in blocks.items():
                 delattr(module, method)

@@ -36,6 +36,24 @@ def test_without_the_convolutions_it_is_a_vit():
     torch.testing.assert_close(model(images)[0], plain(images)[0])
 
 
+def test_all_arguments_reach_the_layers():
+    model = build(
+        drop_path_rate=0.2,
+        drop_rate=0.1,
+        qkv_bias=False,
+        layer_scale_init_value=1e-5,
+        frozen_stages=1)
+    first, last = model.layers
+    assert last.ffn.dropout_layer.drop_prob == 0.2
+    assert last.attn.proj_drop.p == 0.1
+    assert last.attn.qkv.bias is None
+    assert last.attn.gamma1.weight.unique().tolist() == [
+        torch.tensor(1e-5).item()
+    ]
+    assert not any(p.requires_grad for p in first.parameters())
+    assert all(p.requires_grad for p in last.parameters())
+
+
 def test_other_sizes_and_no_class_token():
     for kwargs in ({}, dict(with_cls_token=False, out_type='featmap')):
         out = build(**kwargs)(torch.randn(1, 3, 24, 16))[0]

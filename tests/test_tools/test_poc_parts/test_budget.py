@@ -1,4 +1,6 @@
 """Trainings are cut until they fit, and the report says by how much."""
+import math
+
 import pytest
 from poc_parts import budget
 from poc_parts.budget import Cost, Job
@@ -52,6 +54,14 @@ def test_epochs_are_cut_first():
     ]
 
 
+def test_only_what_was_cut_is_named():
+    out = plan(whole(0.8) + 1)
+    assert out.notes == [
+        'Shortened to fit the budget: epochs of the students '
+        f'{out.epochs(20)} of 20.'
+    ]
+
+
 def test_a_teacher_is_cut_half_as_much():
     out = budget.Plan(0.3, 1)
     assert (out.epochs(20), out.epochs(20, 'teacher')) == (6, 12)
@@ -65,8 +75,10 @@ def test_seeds_are_cut_next_and_then_epochs_to_one():
     least = whole(0., seeds=1)
     out = plan(least + 0.1)
     assert (out.seeds, out.epochs(20)) == (1, 1)
-    with pytest.raises(SystemExit, match='--budget is too short'):
-        plan(least - 0.1)
+    spent, kept = 60., 1 - budget.RESERVE
+    told = f'need about {math.ceil((least + spent) / kept / 60)} minutes'
+    with pytest.raises(SystemExit, match=f'--budget is too short.*{told}'):
+        budget.make_plan(jobs(), COSTS, least - 0.1, 1, 20, spent)
 
 
 def test_more_time_never_shortens():

@@ -1,7 +1,7 @@
-from typing import Optional, Tuple
+from typing import Tuple
 
 import torch
-from mmengine.model import ModuleList
+from mmengine.model import BaseModule, ModuleList
 from mmpretrain.models.backbones.vision_transformer import (
     TransformerEncoderLayer, VisionTransformer)
 from torch import Tensor, nn
@@ -20,29 +20,16 @@ class ConvPosViT(VisionTransformer):
 
     Args:
         *args: As ``VisionTransformer``.
-        norm_cfg (dict, optional): Config of the norms; None means LN with
-            an eps of 1e-6, as ``VisionTransformer``. Defaults to None.
-        layer_cfgs (dict, optional): Arguments of every layer. Defaults to
-            None.
         **kwargs: As ``VisionTransformer``.
     """
 
-    def __init__(self,
-                 *args,
-                 norm_cfg: Optional[dict] = None,
-                 layer_cfgs: Optional[dict] = None,
-                 **kwargs) -> None:
-        norm_cfg = norm_cfg or dict(type='LN', eps=1e-6)
-        super().__init__(*args, norm_cfg=norm_cfg, **kwargs)
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
         self.layers = ModuleList(
-            ConvPosLayer(
-                self.num_extra_tokens,
-                embed_dims=self.embed_dims,
-                num_heads=self.arch_settings['num_heads'],
-                feedforward_channels=self.
-                arch_settings['feedforward_channels'],
-                norm_cfg=norm_cfg,
-                **(layer_cfgs or {})) for _ in range(self.num_layers))
+            ConvPosLayer(layer, self.num_extra_tokens)
+            for layer in self.layers)
+        if self.frozen_stages > 0:  # the convolutions too
+            self._freeze_stages()
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
         """Compute features.
@@ -63,13 +50,16 @@ class ConvPosLayer(TransformerEncoderLayer):
     """Add a depthwise 3 x 3 convolution of the patches, then attend.
 
     Args:
+        layer (TransformerEncoderLayer): Its parts become those of this one.
         num_extra_tokens (int): Tokens before the patches, left as they are.
-        **kwargs: As MMPretrain's layer.
     """
 
-    def __init__(self, num_extra_tokens: int, **kwargs) -> None:
-        super().__init__(**kwargs)
-        c = self.embed_dims
+    def __init__(self, layer: TransformerEncoderLayer,
+                 num_extra_tokens: int) -> None:
+        BaseModule.__init__(self, layer.init_cfg)
+        self.embed_dims = c = layer.embed_dims
+        self.ln1, self.attn = layer.ln1, layer.attn
+        self.ln2, self.ffn = layer.ln2, layer.ffn
         self.num_extra_tokens = num_extra_tokens
         self.grid: Tuple[int, int] = (0, 0)
         self.pos_conv = nn.Conv2d(c, c, 3, padding=1, groups=c)
