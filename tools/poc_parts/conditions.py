@@ -123,11 +123,17 @@ def limits(report: Dict) -> List[str]:
         List[str]: Sentences.
     """
     teacher, seeds = report['teacher'], report['seeds']
+    share = report['verdict']['fraction']
     out = [
         f'All accuracies are of {report["validation_images"]} validation '
         'images from the same folder. Images from elsewhere, or of a later '
         'time, may be harder.'
     ]
+    if ('scratch', share) not in [(g['kind'], g['fraction'])
+                                  for g in report['groups']]:
+        out.append(f'No student from scratch was trained with {100 * share:g} '
+                   '% of the images: whether it would do as well is not '
+                   f'known (--scratch-fractions {share:g}).')
     if seeds == 1:
         out.append('There is one seed: how far another start would end '
                    'elsewhere is not known.')
@@ -137,7 +143,7 @@ def limits(report: Dict) -> List[str]:
         out.append('The teacher was given: which images it has seen, and what '
                    'its training cost, is not counted here. If it has seen '
                    'the validation images, the comparison is void.')
-    elif teacher['fraction'] > report['verdict']['fraction']:
+    elif teacher['fraction'] > share:
         out.append(f'The teacher has seen {teacher["fraction"]:.0%} of the '
                    'images, more than its student.')
     out += [

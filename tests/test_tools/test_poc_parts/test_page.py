@@ -120,6 +120,14 @@ def test_limits_follow_the_runs():
     assert 'shortened to fit a budget' in text
 
 
+def test_limits_name_the_missing_comparison():
+    report = make_report()
+    missing = '--scratch-fractions 0.75'
+    assert missing in conditions.limits(report)[1]
+    report['groups'].append(dict(kind='scratch', fraction=0.75))
+    assert missing not in ' '.join(conditions.limits(report))
+
+
 def test_many_classes_show_both_ends():
     report = make_report()
     row = report['classes'][0]
