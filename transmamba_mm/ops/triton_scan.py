@@ -58,7 +58,7 @@ def kernels() -> Optional[ModuleType]:
     """Import Triton and the kernels.
 
     Returns:
-        ModuleType, optional: ``triton_kernels``, None where there is no Triton.
+        ModuleType, optional: The module, None where there is no Triton.
     """
     try:
         from . import triton_kernels
