@@ -39,7 +39,7 @@ def run(inputs, backend, dout=None, softplus=True):
     out = selective_scan(**inputs, delta_softplus=softplus, backend=backend)
     if dout is None:
         dout = torch.arange(out.numel(), dtype=torch.float64).cos()
-        dout = dout.view(out.shape)
+        dout = dout.view(out.shape).to(out.device)
     wanted = {k: t for k, t in inputs.items() if t.requires_grad}
     grads = torch.autograd.grad(out, wanted.values(), dout.to(out.dtype))
     return out.detach(), dict(zip(wanted, grads))

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import triton_scan
+from . import triton_merge, triton_scan
 from .flops import note_operation
 from .scan_order import ScanOrders
 from .selective_scan import choose_backend, scan_groups
@@ -81,7 +81,7 @@ def multi_direction_scan(
             x, delta,
             A.unsqueeze(0) if A.dim() == 2 else A, B, C, _rows(D),
             _rows(delta_bias), orders.index, params_in_scan_order)
-        merged = triton_scan.merge_directions(y, z, scale, x.dtype)
+        merged = triton_merge.merge_directions(y, z, scale, x.dtype)
         if not record:
             return merged, None
         y = y.transpose(0, 1)

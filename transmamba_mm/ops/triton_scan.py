@@ -7,6 +7,7 @@ backward without atomics, so that it gives the same gradients at each run.
 import os
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
+from types import ModuleType
 from typing import Dict, List, Optional, Tuple
 
 import torch
@@ -43,7 +44,7 @@ def why_not(device: torch.device,
     """
     if device.type != 'cuda':
         return f'it needs CUDA tensors, got {device.type}'
-    if _kernels() is None:
+    if kernels() is None:
         return 'Triton is not installed'
     if dtype not in DTYPES:
         return f'it cannot compute in {dtype}'
@@ -53,7 +54,12 @@ def why_not(device: torch.device,
 
 
 @lru_cache(maxsize=None)
-def _kernels():
+def kernels() -> Optional[ModuleType]:
+    """Import Triton and the kernels.
+
+    Returns:
+        ModuleType, optional: The module, None where there is no Triton.
+    """
     try:
         from . import triton_kernels
     except ImportError:
@@ -68,9 +74,9 @@ def is_interpreted() -> bool:
         bool: Whether TRITON_INTERPRET=1 was set before the first kernel.
     """
     # asked first, so that Triton is not imported for nothing
-    if os.environ.get('TRITON_INTERPRET') != '1' or _kernels() is None:
+    if os.environ.get('TRITON_INTERPRET') != '1' or kernels() is None:
         return False
-    return type(_kernels().scan_forward).__name__ == 'InterpretedFunction'
+    return type(kernels().scan_forward).__name__ == 'InterpretedFunction'
 
 
 def scan(u: Tensor,
@@ -152,26 +158,6 @@ def scan_directions(x: Tensor,
     return _Scan.apply(*args)
 
 
-def merge_directions(y: Tensor, z: Optional[Tensor], scale: float,
-                     dtype: torch.dtype) -> Tensor:
-    """Sum directions and gate the sum.
-
-    Args:
-        y (Tensor): Outputs (batch, M, E, L) of :func:`scan_directions`.
-        z (Tensor, optional): Gate before SiLU (batch, E, L).
-        scale (float): Factor of the sum.
-        dtype (torch.dtype): Of the result.
-
-    Returns:
-        Tensor: Shape (batch, E, L), laid out token by token.
-    """
-    if torch.compiler.is_compiling():  # the compiler joins these itself
-        merged = y.sum(1) * scale
-        merged = merged if z is None else merged * F.silu(z.float())
-        return merged.to(dtype)
-    return _Merge.apply(y, z, scale, dtype)
-
-
 def _is_training(*inputs: Optional[Tensor]) -> bool:
     """Tell whether a backward may come."""
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad
@@ -184,7 +170,7 @@ def _row_stride(rows: Optional[Tensor]) -> int:
 
 def _kernels_for(d_state: int):
     if d_state > 1:
-        return _kernels()
+        return kernels()
     from . import triton_one_state
     return triton_one_state
 
@@ -432,61 +418,3 @@ def on_device(device: torch.device) -> AbstractContextManager:
     """
     return torch.cuda.device(device) if device.type == 'cuda' else \
         nullcontext()
-
-
-class _Merge(torch.autograd.Function):
-
-    @staticmethod
-    def forward(ctx, y, z, scale, dtype):
-        batch, m, e, length = y.shape
-        out = y.new_empty((batch, length, e), dtype=dtype)
-        merged = None if z is None else torch.empty_like(out)
-        with on_device(y.device):
-            _kernels().merge_forward[(-(-out.numel() // 1024), )](
-                y,
-                z,
-                merged,
-                out,
-                out.numel(),
-                length * e,
-                *_gate_strides(z),
-                length,
-                e,
-                scale,
-                M=m,
-                HAS_Z=z is not None,
-                BLOCK=1024)
-        ctx.save_for_backward(merged, z)
-        ctx.shape, ctx.scale = y.shape, scale
-        return out.transpose(1, 2)
-
-    @staticmethod
-    @first_order_only
-    def backward(ctx, dout):
-        merged, z = ctx.saved_tensors
-        batch, m, e, length = ctx.shape
-        dy = dout.new_empty((batch, length, e))
-        dz = None if z is None else torch.empty_like(dy, dtype=z.dtype)
-        with on_device(dout.device):
-            _kernels().merge_backward[(-(-dy.numel() // 1024), )](
-                dout,
-                merged,
-                z,
-                dy,
-                dz,
-                dy.numel(),
-                length * e,
-                *dout.stride(),
-                *_gate_strides(z),
-                length,
-                e,
-                ctx.scale,
-                HAS_Z=z is not None,
-                BLOCK=1024)
-        dy = dy.transpose(1, 2).unsqueeze(1).expand(-1, m, -1, -1)
-        dz = None if z is None else dz.transpose(1, 2)
-        return dy, dz, None, None
-
-
-def _gate_strides(z: Optional[Tensor]) -> Tuple[int, int, int]:
-    return (0, 0, 0) if z is None else z.stride()
