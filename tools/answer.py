@@ -9,8 +9,10 @@ from typing import List
 
 from mmengine.config import Config, DictAction
 from mmpretrain import VisualQuestionAnsweringInferencer
+from mmpretrain.utils import progress
 
 import transmamba_mm  # noqa: F401  (safe loading)
+from transmamba_mm.utils.launch import load_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -34,7 +36,7 @@ def parse_args() -> argparse.Namespace:
 
 def read_config(args: argparse.Namespace) -> Config:
     """Read the config; model and questions get the same tokenizer."""
-    cfg = Config.fromfile(args.config)
+    cfg = load_config(args.config)
     cfg.merge_from_dict(args.cfg_options or {})
     for step in cfg.test_dataloader.dataset.pipeline:
         if 'tokenizer' in step:
@@ -46,6 +48,8 @@ def answer(args: argparse.Namespace) -> List[str]:
     """Return one answer a question."""
     ask = VisualQuestionAnsweringInferencer(
         read_config(args), pretrained=args.checkpoint, device=args.device)
+    # a bar's line would run into the first answer
+    progress.disable_progress_bar = True
     results = ask([args.image] * len(args.questions), args.questions)
     return [result['pred_answer'] for result in results]
 
