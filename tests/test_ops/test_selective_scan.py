@@ -340,9 +340,9 @@ def test_backend_on_a_cpu(used):
 def test_next_backend_where_kernels_are_missing(monkeypatch):
     card = torch.device('cuda')
     monkeypatch.setattr(mamba_ssm, '_extension', lambda device: None)
-    monkeypatch.setattr(triton_scan, '_kernels', lambda: object())
+    monkeypatch.setattr(triton_scan, 'kernels', lambda: object())
     assert get_scan_backend(card) == 'triton'
-    monkeypatch.setattr(triton_scan, '_kernels', lambda: None)
+    monkeypatch.setattr(triton_scan, 'kernels', lambda: None)
     assert get_scan_backend(card) == 'chunked'
     monkeypatch.setattr(mamba_ssm, '_extension', lambda device: object())
     assert get_scan_backend(card) == 'mamba_ssm'
