@@ -7,8 +7,8 @@ from torch import Tensor
 class LabelledBatch(Sequence):
     """Data samples of a batch that are only made when somebody looks.
 
-    To make a ``DataSample`` for each small image costs the host more time
-    than the whole training step costs the card.
+    To make a ``DataSample`` for each small image keeps the host busy while
+    the card waits.
 
     Args:
         labels (Tensor): Shape (B,), int64.

@@ -28,8 +28,8 @@ class CUDAGraphHook(Hook):
             Defaults to 3.
         compile (bool): Whether ``torch.compile`` joins the small operations
             of each block of the student and of the teacher first; see
-            :func:`transmamba_mm.utils.compile_blocks.compiled_blocks`. Pays
-            off after a minute or so of training. Defaults to False.
+            :func:`transmamba_mm.utils.compile_blocks.compiled_blocks`. Worth
+            its time in all but short trainings. Defaults to False.
 
     Raises:
         ValueError: If ``warmup`` is below 1; before training, if the

@@ -11,8 +11,7 @@ class GroupingOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """MMEngine's constructor, with one group for all equal settings.
 
     MMEngine makes one group a parameter, so that an optimizer launches its
-    kernels once for each: with small models that is a tenth of a training
-    step.
+    kernels once for each, which small models feel.
 
     Examples:
         >>> optim_wrapper = dict(
